@@ -1,0 +1,1 @@
+"""The harness: data, training, evaluation, records, tables, claims, report, command line."""

@@ -1,0 +1,18 @@
+"""The survey's claims: what each says, how it is tested, and the rule fixed before anyone looked at a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bench.claims import diffflow, images, modes, snf, survey, symmetry
+from bench.claims.base import Claim, Finding, Result
+
+_ALL = (*images.CLAIMS, *snf.CLAIMS[:6], *diffflow.CLAIMS, *modes.CLAIMS, *symmetry.CLAIMS, *snf.CLAIMS[6:], *survey.CLAIMS)
+REGISTRY: Mapping[str, Claim] = {claim.id: claim for claim in _ALL}
+
+__all__ = ["REGISTRY", "Claim", "Finding", "Result", "evaluate_all"]
+
+
+def evaluate_all(records: Sequence[dict]) -> list[Result]:
+    """Every claim of ``REGISTRY``, in its order; a claim whose records are missing is ``not run``."""
+    return [Result(claim, claim.decide(records)) for claim in REGISTRY.values()]

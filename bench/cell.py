@@ -1,0 +1,236 @@
+"""One cell, from recipe to records: build, train, evaluate, write; once per seed."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import provenance, records
+from bench.config import Config
+from bench.datasets.base import DataSet, load
+from bench.errors import UserError
+from bench.evaluation import Evaluation, Settings, evaluate
+from bench.paths import replacing
+from bench.recipes import Cell, digest
+from bench.sampling import draw
+from bench.seeds import derive
+from bench.training import Diverged, Outcome, Trainer, Training
+from models.layer import Model
+from models.registry import build
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One repetition of a cell on one device."""
+
+    cell: Cell
+    config: Config
+    data: DataSet
+    repetition: int
+    device: torch.device
+
+    @property
+    def path(self) -> Path:
+        return self.config.cell_folder(self.cell.row, self.cell.dataset) / f"seed{self.repetition}.json"
+
+    def seed(self, axis: str) -> int:
+        return derive(self.config.seed, axis, self.repetition)
+
+
+def select_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one; asking for one that is not there is the user's mistake."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for and torch sees no GPU here; use device=cpu or device=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def load_data(config: Config, dataset: str) -> DataSet:
+    folder = config.prepared(dataset)
+    if not (folder / "meta.json").exists():
+        raise UserError(f"{folder} is not prepared; run `relaxbench prepare {dataset} --tier {config.tier.name}` first")
+    return load(folder)
+
+
+def train_cell(cell: Cell, config: Config, progress: Callable[[Run], Progress], log: Callable[[str], None]) -> list[dict]:
+    """Every repetition of a cell; returns its records, which lie in the cell's folder.
+
+    A run that diverges or fails on its own account is a record too; only the user's mistakes raise.
+    """
+    device = select_device(config.device)
+    data = load_data(config, cell.dataset)
+    found = []
+    for repetition in config.tier.seeds:
+        run = Run(cell, config, data, repetition, device)
+        record = run_once(run, progress(run))
+        log(summary(record))
+        found.append(record)
+    return found
+
+
+def run_once(run: Run, progress: Progress | None = None) -> dict:
+    """Train and evaluate one repetition and write its record."""
+    cpu = time.process_time()
+    model = build_model(run)
+    evaluation, outcome, status, reason = Evaluation(), None, "ok", None
+    try:
+        outcome = fit(run, model, progress)
+        started = time.perf_counter()
+        evaluation = evaluate(outcome.model, run.data, Settings(**run.cell.evaluation), run.seed("evaluation"), run.device)
+        evaluation.cost["evaluation_seconds"] = time.perf_counter() - started
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    except (RuntimeError, ArithmeticError, AssertionError) as error:
+        # A numerical failure inside torch, torchdiffeq or scipy is this row's result, not the user's mistake.
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UserError(f"{run.cell.row} on {run.cell.dataset}: out of memory; use a smaller batch in its recipe") from None
+        status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    evaluation.cost |= _cost(model, outcome, time.process_time() - cpu)
+    record = assemble(run, model, evaluation, outcome, status, reason)
+    if evaluation.arrays:
+        with replacing(run.path.with_suffix(".npz")) as part, part.open("wb") as file:
+            np.savez_compressed(file, **evaluation.arrays)
+    if outcome:
+        with replacing(run.path.with_suffix(".pt")) as part:
+            torch.save(outcome.model.state_dict(), part)
+    records.write(record, run.path)
+    checkpoint_path(run).unlink(missing_ok=True)
+    return record
+
+
+def sample_trained(cell: Cell, config: Config, repetition: int, count: int) -> np.ndarray:
+    """``count`` samples, (count, *shape), from the weights that ``train`` left; UserError if there are none."""
+    device = select_device(config.device)
+    run = Run(cell, config, load_data(config, cell.dataset), repetition, device)
+    weights = run.path.with_suffix(".pt")
+    if not weights.exists():
+        hint = f"relaxbench train {cell.row} {cell.dataset} --tier {config.tier.name}"
+        raise UserError(f"{weights} is not there: this row is not trained; run `{hint}` first")
+    model = build_model(run)
+    model.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    torch.manual_seed(run.seed("evaluation"))
+    return draw(model.eval(), count).numpy()
+
+
+def checkpoint_path(run: Run) -> Path:
+    return run.path.with_suffix(".ckpt")
+
+
+def build_model(run: Run) -> Model:
+    """The family's model under the repetition's own initialisation; a bad hyperparameter is the user's mistake."""
+    torch.manual_seed(run.seed("init"))
+    try:
+        return build(run.cell.recipe.family, run.data.spec, **run.cell.model).to(run.device)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
+
+
+def fit(run: Run, model: Model, progress: Progress | None) -> Outcome:
+    if "steps" not in run.cell.training:
+        raise UserError(f"recipes/{run.cell.row}.yaml: training.steps is missing for {run.cell.dataset}; say how long to train")
+    seeds = {axis: run.seed(axis) for axis in ("batch order", "noise", "evaluation")}
+    train, val = (split.to(run.device) for split in (run.data.train, run.data.val))
+    try:
+        trainer = Trainer(model, Training(**run.cell.training), train, val, seeds)
+    except ValueError as error:
+        raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
+    return trainer.run(checkpoint_path(run), identity(run), progress)
+
+
+def identity(run: Run) -> str:
+    """What a checkpoint must share with the run that resumes it."""
+    parts = [run.cell.settings(), run.data.md5, run.repetition, run.config.seed, provenance.source_hash()]
+    return digest(parts)
+
+
+def assemble(run: Run, model: Model, evaluation: Evaluation, outcome: Outcome | None, status: str, reason: str | None) -> dict:
+    """The record, as its schema wants it."""
+    cell, data = run.cell, run.data
+    series = dict(evaluation.series)
+    if outcome and outcome.curve.steps:
+        curve = {"x": outcome.curve.steps, "y": [records.finite(y) for y in outcome.curve.nats]}
+        series["validation"] = {**curve, "x_label": "training steps", "y_label": "validation, nats per example (lower is better)"}
+    settings = cell.settings()
+    return {
+        "schema": records.SCHEMA_VERSION,
+        "run": {
+            "tier": run.config.tier.name,
+            "row": cell.row,
+            "name": cell.recipe.row,
+            "group": cell.recipe.group,
+            "dataset": cell.dataset,
+            "seed": run.repetition,
+        },
+        "status": status,
+        "reason": reason,
+        "likelihood": dict(model.likelihood.__dict__),
+        "metrics": {name: metric.to_json() for name, metric in evaluation.metrics.items()},
+        "gates": evaluation.gates,
+        "series": series,
+        "comparability": comparability(run, model),
+        "settings": settings,
+        "settings_sha256": digest(settings),
+        "data": {
+            "md5": data.md5,
+            "kind": data.kind,
+            "splits": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "shape": list(data.spec.shape),
+            "levels": data.spec.levels,
+        },
+        "code": provenance.code(),
+        "environment": provenance.environment(run.device),
+        "cost": {name: records.finite(value) for name, value in evaluation.cost.items()},
+    }
+
+
+def comparability(run: Run, model: Model) -> dict:
+    """Two cells are ranked against each other only where all of this agrees."""
+    layers = [type(layer).__name__ for layer in getattr(getattr(model, "chain", None), "layers", [])]
+    dequantization = next((name for name in layers if "Dequantization" in name), "none")
+    return {
+        "likelihood": str(model.likelihood),
+        "dequantization": dequantization.replace("Dequantization", "").lower() or "none",
+        "preprocessing": run.data.preprocessing,
+        "tier": run.config.tier.name,
+        "flags": list(run.data.flags),
+        "budget": "as published" if run.config.tier.name == "paper" else run.config.tier.name,
+    }
+
+
+def _cost(model: Model, outcome: Outcome | None, cpu_seconds: float) -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cost: dict[str, float] = {
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "cpu_seconds": cpu_seconds,
+        "peak_memory_mb": peak / (1024**2 if sys.platform == "darwin" else 1024),
+    }
+    if torch.cuda.is_available():
+        cost["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1024**2
+    if outcome:
+        cost |= {"steps": outcome.steps, "train_seconds": outcome.seconds}
+        if reached := outcome.curve.within():
+            cost["steps_to_within"], cost["seconds_to_within"] = reached
+    return cost
+
+
+def summary(record: dict) -> str:
+    """One line for people: what came out."""
+    run = record["run"]
+    head = f"{run['name']} on {run['dataset']}, seed {run['seed']}: {record['status']}"
+    if record["status"] != "ok":
+        return f"{head}: {record['reason']}"
+    shown = [f"{k} {m['value']:.4g} {m['unit']}" for k, m in record["metrics"].items() if k in HEADLINES and m["value"] is not None]
+    failed = [name for name, gate in record["gates"].items() if not gate["passed"]]
+    marks = f" [failed gates: {', '.join(failed)}]" if failed else ""
+    return f"{head}, {', '.join(shown)}{marks} ({record['cost']['train_seconds']:.1f} s training)"
+
+
+HEADLINES = ("log_likelihood", "bits_per_dim", "kl_to_truth", "mass_outside", "ess", "frechet_distance")

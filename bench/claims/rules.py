@@ -1,0 +1,193 @@
+"""The decision rules that claims share. Each rule's words are made beside its code, so that they cannot part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.claims.base import MIN_SEEDS, Claim, Dots, Evidence, Finding, Verdict
+from bench.claims.statistics import Arm, Interval, contrast, difference, logs, stratified
+from bench.records import values
+
+Records = Sequence[dict]
+LIKELIHOOD_METRICS = ("kl_to_truth", "bits_per_dim", "log_likelihood")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: the first of ``rows`` that has the number stands for ``name``."""
+
+    name: str
+    rows: tuple[str, ...]
+
+    def records(self, records: Records, dataset: str, metric: str) -> list[dict]:
+        for row in self.rows:
+            found = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["row"] == row]
+            if values(found, metric):
+                return found
+        return []
+
+
+def one_sided(interval: Interval, threshold: float) -> Verdict:
+    """Is the quantity above the threshold? Decided only where the whole interval lies on one side."""
+    if interval.low > threshold:
+        return "supported"
+    return "refuted" if interval.high < threshold else "inconclusive"
+
+
+def inside(interval: Interval, low: float, high: float) -> Verdict:
+    """Is the quantity within [low, high]? Supported if all of its interval is, refuted if none of it is."""
+    if low <= interval.low and interval.high <= high:
+        return "supported"
+    return "refuted" if interval.low > high or interval.high < low else "inconclusive"
+
+
+def invalid(records: Records, metric: str) -> list[str]:
+    """Failed gates that void a likelihood-based number."""
+    if not metric.startswith(LIKELIHOOD_METRICS):
+        return []
+    failed = {(r["run"]["row"], r["run"]["dataset"], g) for r in records for g, v in r["gates"].items() if not v["passed"]}
+    return [f"gate `{gate}` failed for {row} on {dataset}" for row, dataset, gate in sorted(failed)]
+
+
+def dots(records: Records, metric: str, panel: str = "") -> Dots:
+    run = records[0]["run"]
+    return Dots(panel or run["dataset"], run["name"], run["group"], tuple(values(records, metric)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Is ``a`` better than ``b`` in ``metric``, averaged over the data sets that have both?
+
+    The effect is a - b, or the ratio a / b where ``ratio``. ``expected``: which sign the claim predicts. ``margin``
+    (in the effect's unit; for ratios a factor) is what counts as a difference. ``equal``: the claim is that there is
+    none beyond ``margin``.
+    """
+
+    a: Side
+    b: Side
+    metric: str
+    label: str
+    unit: str
+    datasets: tuple[str, ...]
+    expected: str = "lower"
+    margin: float = 0.0
+    ratio: bool = False
+    equal: bool = False
+    shown: tuple[Side, ...] = ()
+
+    @property
+    def experiment(self) -> str:
+        return f"{self.a.name} ({' or '.join(self.a.rows)}) and {self.b.name} ({' or '.join(self.b.rows)}) on {', '.join(self.datasets)}"
+
+    @property
+    def statistic(self) -> str:
+        sign = f"ratio of {self.label}, {self.a.name} / {self.b.name}" if self.ratio else f"{self.label}, {self.a.name} minus {self.b.name}"
+        return f"{sign}; {'geometric ' if self.ratio else ''}mean over seeds{' and data sets' if len(self.datasets) > 1 else ''}"
+
+    @property
+    def rule(self) -> str:
+        several = "; inconclusive if a single data set decides against the whole" if len(self.datasets) > 1 else ""
+        if self.equal:
+            return f"supported if the 95 % interval lies within ±{self.margin:g} {self.unit}, refuted if wholly outside{several}"
+        edge = self.margin or (1 if self.ratio else 0)
+        sides = ("below", "above") if self.expected == "lower" else ("above", "below")
+        return f"supported if the 95 % interval lies {sides[0]} {edge:g}, refuted if {sides[1]}{several}"
+
+    def __call__(self, records: Records) -> Finding:
+        pairs = {d: (self.a.records(records, d, self.metric), self.b.records(records, d, self.metric)) for d in self.datasets}
+        pairs = {d: (a, b) for d, (a, b) in pairs.items() if a and b}
+        if not pairs:
+            return Finding("not run", detail="no data set has records of both sides")
+        used = [r for a, b in pairs.values() for r in (*a, *b)]
+        arms = {d: (self._arm(a), self._arm(b)) for d, (a, b) in pairs.items()}
+        seeds = min(len(arm) for both in arms.values() for arm in both)
+        evidence = self._evidence(records, pairs)
+        absent = [d for d in self.datasets if d not in pairs]
+        notes = [f"no cells on {', '.join(absent)}"] if absent else []
+        if seeds < MIN_SEEDS:
+            return Finding("inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence)
+        effects = {d: difference(a, b) for d, (a, b) in arms.items()}
+        overall = stratified(list(arms.values()))
+        verdict = self._decide(overall)
+        opposed = {"supported": "refuted", "refuted": "supported"}.get(verdict)
+        against = [d for d, effect in effects.items() if self._decide(effect) == opposed]
+        broken = invalid(used, self.metric)
+        if against or broken:
+            verdict = "inconclusive"
+        notes += [f"{', '.join(against)} says otherwise"] * bool(against) + broken
+        if len(effects) > 1:
+            notes = [f"{d} {self._text(effect)}" for d, effect in effects.items()] + notes
+        return Finding(verdict, self._scale(overall), "×" if self.ratio else self.unit, seeds, "; ".join(notes), evidence)
+
+    def _arm(self, records: Records) -> Arm:
+        found = values(records, self.metric)
+        return logs(found) if self.ratio else found
+
+    def _decide(self, effect: Interval) -> Verdict:
+        if self.equal:
+            return inside(effect, -self.margin, self.margin)
+        threshold = math.log(self.margin) if self.ratio and self.margin else self.margin
+        return one_sided(effect, threshold) if self.expected == "higher" else one_sided(-effect, -threshold)
+
+    def _scale(self, effect: Interval) -> Interval:
+        return effect.exp() if self.ratio else effect
+
+    def _text(self, effect: Interval) -> str:
+        shown = self._scale(effect)
+        return f"{shown.estimate:.3g} [{shown.low:.3g}, {shown.high:.3g}]".replace("-", "−")
+
+    def _evidence(self, records: Records, pairs: dict) -> Evidence:
+        plotted = []
+        for dataset, (a, b) in pairs.items():
+            extra = [side.records(records, dataset, self.metric) for side in self.shown]
+            taken: set[str] = set()
+            for found in (b, a, *extra):
+                if found and found[0]["run"]["row"] not in taken:
+                    taken.add(found[0]["run"]["row"])
+                    plotted.append(dots(found, self.metric, dataset))
+        return Evidence(self.label + ("" if self.unit in ("", "×") else f", {self.unit}"), tuple(plotted), log=self.ratio)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Is ``metric`` of a side above a threshold, averaged over data sets?"""
+
+    side: Side
+    metric: str
+    label: str
+    unit: str
+    datasets: tuple[str, ...]
+    threshold: float
+
+    @property
+    def experiment(self) -> str:
+        return f"{self.side.name} ({' or '.join(self.side.rows)}) on {', '.join(self.datasets)}"
+
+    @property
+    def statistic(self) -> str:
+        return f"mean over seeds of {self.label}"
+
+    @property
+    def rule(self) -> str:
+        return f"supported if the 95 % interval lies above {self.threshold:g} {self.unit}, refuted if below".replace("  ", " ")
+
+    def __call__(self, records: Records) -> Finding:
+        found = {d: self.side.records(records, d, self.metric) for d in self.datasets}
+        found = {d: cell for d, cell in found.items() if cell}
+        if not found:
+            return Finding("not run", detail=f"no records of {' or '.join(self.side.rows)}")
+        arms = [values(cell, self.metric) for cell in found.values()]
+        seeds = min(map(len, arms))
+        shown = tuple(dots(cell, self.metric) for cell in found.values())
+        evidence = Evidence(f"{self.label}, {self.unit}", shown, reference=self.threshold)
+        if seeds < MIN_SEEDS:
+            return Finding("inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence)
+        effect = contrast([(1 / len(arms), arm) for arm in arms])
+        return Finding(one_sided(effect, self.threshold), effect, self.unit, seeds, evidence=evidence)
+
+
+def claim(id: str, theme: str, sentence: str, section: str, test: Comparison | Level) -> Claim:
+    """A claim whose words on experiment, statistic and rule come from the test that decides it."""
+    return Claim(id, theme, sentence, section, test.experiment, test.statistic, test.rule, test)

@@ -1,0 +1,298 @@
+"""``relaxbench``: the one way in; the Snakemake rules call the same commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from bench import config as configuration
+from bench.config import Config
+from bench.errors import UserError
+
+
+class OneLineErrors(click.Group):
+    """A user's mistake is one line on stderr and exit code 2, whichever command met it."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            raise_one_line(str(error))
+        except OSError as error:
+            if error.errno is None:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise_one_line(f"{place}{error.strerror}; nothing half-written was kept")
+
+
+def raise_one_line(message: str) -> None:
+    click.echo(f"relaxbench: {message}", err=True)
+    raise SystemExit(2)
+
+
+def run_options(function: Callable) -> Callable:
+    """The options that mirror ``config/config.yaml``; what is not given keeps its default there."""
+    options = [
+        click.option("--tier", help="smoke, quick or paper (default: quick)."),
+        click.option("--device", help="auto, cpu or cuda."),
+        click.option("--mirror", type=click.Path(), help="Folder that holds published raw files."),
+        click.option("--network/--no-network", default=None, help="Fetch raw files from their published addresses."),
+        click.option("--seed", type=int, help="The number all seeds derive from."),
+        click.option("--seeds", type=int, help="How many repetitions, instead of the tier's."),
+        click.option("--data", type=click.Path(), help="Where raw and prepared data lie."),
+        click.option("--results", type=click.Path(), help="Where runs are written."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="relaxbench")
+def cli() -> None:
+    """Normalizing flows and their relaxations, reproduced.
+
+    A cell is a ROW (a model's recipe) on a DATASET. `relaxbench train realnvp checkerboard` trains one;
+    `snakemake --cores all` trains them all, tests the survey's claims and renders the tables.
+    """
+
+
+@cli.command(name="list")
+@click.argument("what", type=click.Choice(["systems", "datasets", "tables", "claims"]), default="systems")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable; the keys are stable.")
+@run_options
+def list_(what: str, as_json: bool, **options: object) -> None:
+    """What there is: systems (rows and their cells), datasets, tables or claims."""
+    from bench import listing
+
+    rows = listing.LISTINGS[what](configuration.load(options))
+    click.echo(json.dumps(rows, indent=1) if as_json else listing.as_text(rows))
+
+
+@cli.command()
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@run_options
+def fetch(datasets: tuple[str, ...], **options: object) -> None:
+    """Bring the raw files of published data sets: from a mirror folder or, with --network, their addresses."""
+    from bench.datasets import fetch as bring
+
+    config = configuration.load(options)
+    for name in datasets:
+        found = bring.fetch(name, raw=config.data / "raw", mirror=config.mirror)
+        click.echo("\n".join(map(str, found)) or f"{name}: comes with the dependencies, nothing to fetch")
+
+
+@cli.command()
+@click.argument("dataset")
+@run_options
+def prepare(dataset: str, **options: object) -> None:
+    """Make a data set's splits, ready to be mapped into memory."""
+    config = configuration.load(options)
+    click.echo(f"prepared {_prepare(dataset, config)}")
+
+
+@cli.command()
+@click.argument("row")
+@click.argument("dataset")
+@run_options
+def train(row: str, dataset: str, **options: object) -> None:
+    """Train and evaluate ROW on DATASET, once per seed; write one record per run.
+
+    An interrupted run goes on where it stopped and ends in the same record as an uninterrupted one.
+    """
+    from bench.datasets import describe
+    from bench.recipes import cell
+
+    config = configuration.load(options)
+    describe(dataset)
+    wanted = cell(row, dataset, config.tier)
+    import torch
+
+    from bench.cell import train_cell
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # these networks are small: a second thread costs more than it brings
+    if not (config.prepared(dataset) / "meta.json").exists():
+        _prepare(dataset, config)
+    train_cell(wanted, config, _progress, click.echo)
+
+
+def _progress(run: object) -> Callable[[int, float], None]:
+    """A bar with step, loss and time left on a terminal; a plain line now and then in a log file."""
+    total = run.cell.training["steps"]
+    title = f"{run.cell.row} on {run.cell.dataset}, seed {run.repetition}"
+    if sys.stderr.isatty():
+        bar = tqdm(total=total, desc=title, unit="step", dynamic_ncols=True, leave=False)
+
+        def draw(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            bar.update(step - bar.n)
+            if step == total:
+                bar.close()
+
+        return draw
+    every = max(1, total // 10)
+    printed = [0]
+
+    def line(step: int, loss: float) -> None:
+        if step - printed[0] >= every or step == total:
+            printed[0] = step
+            click.echo(f"{title}: step {step} of {total}, loss {loss:.4f}")
+
+    return line
+
+
+@cli.command()
+@click.argument("row")
+@click.argument("dataset")
+@click.option("-n", "count", type=click.IntRange(min=1), default=16, show_default=True, help="How many samples.")
+@click.option("--repetition", type=int, default=0, show_default=True, help="Which seed's model.")
+@click.option("--out", type=click.Path(dir_okay=False), help="A .npy file; default: print as CSV.")
+@run_options
+def sample(row: str, dataset: str, count: int, repetition: int, out: str | None, **options: object) -> None:
+    """Draw samples from a trained ROW on DATASET (train it first)."""
+    import numpy as np
+
+    from bench.cell import sample_trained
+    from bench.recipes import cell
+
+    config = configuration.load(options)
+    drawn = sample_trained(cell(row, dataset, config.tier), config, repetition, count)
+    if out:
+        np.save(out, drawn)
+        click.echo(f"{out}: {count} samples of shape {drawn.shape[1:]}")
+    else:
+        np.savetxt(sys.stdout, drawn.reshape(count, -1), delimiter=",", fmt="%.6g")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--format", "fmt", type=click.Choice(["md", "csv", "tex", "html"]), default="md", show_default=True)
+@click.option("--frozen", is_flag=True, help="From the committed records instead of this machine's run.")
+@run_options
+def table(name: str, fmt: str, frozen: bool, **options: object) -> None:
+    """Print a table: tabular, images, toys, axes or claims."""
+    from bench import tables
+
+    config = configuration.load(options)
+    click.echo(tables.render(name, _records(config, frozen), config.tier.name, fmt), nl=False)
+
+
+@cli.command()
+@click.option("--format", "fmt", type=click.Choice(["md", "json"]), default="md", show_default=True)
+@click.option("--frozen", is_flag=True, help="From the committed records instead of this machine's run.")
+@run_options
+def claims(fmt: str, frozen: bool, **options: object) -> None:
+    """The survey's claims with their rule, evidence and verdict."""
+    from bench import tables
+    from bench.claims import evaluate_all
+
+    config = configuration.load(options)
+    found = _records(config, frozen)
+    if fmt == "json":
+        click.echo(json.dumps([result.to_json() for result in evaluate_all(found)], indent=1))
+    else:
+        click.echo(tables.render("claims", found, config.tier.name, "md"), nl=False)
+
+
+@cli.command()
+@run_options
+def render(**options: object) -> None:
+    """Write every table of a run into its folder."""
+    from bench import tables
+
+    config = configuration.load(options)
+    tables.write_all(_records(config, frozen=False), config.run_folder / "tables", config.tier.name)
+    click.echo(f"tables: {config.run_folder / 'tables'}")
+
+
+@cli.command()
+@run_options
+def report(**options: object) -> None:
+    """Write the run's HTML page: tables, claims, curves, densities and samples."""
+    from bench import report as page
+
+    config = configuration.load(options)
+    _records(config, frozen=False)
+    click.echo(f"report: {page.write(config.run_folder, config.run_folder / 'report' / 'index.html')}")
+
+
+@cli.command()
+@run_options
+def freeze(**options: object) -> None:
+    """Promote a run's records to paper_tables/ and render the committed tables from them."""
+    from bench.freeze import freeze as promote
+
+    config = configuration.load(options)
+    _records(config, frozen=False)
+    for line in promote(config.run_folder, config.tier.name):
+        click.echo(line)
+
+
+@cli.command()
+@run_options
+def drift(**options: object) -> None:
+    """Have the committed tables, or this machine's scores, drifted from the committed records? Exit 1 if so."""
+    from bench import drift as compare
+
+    config = configuration.load(options)
+    lines, drifted = compare.check(config.run_folder, config.tier.name)
+    for line in lines:
+        click.echo(line)
+    sys.exit(1 if drifted else 0)
+
+
+@cli.command()
+@run_options
+def doctor(**options: object) -> None:
+    """Is this machine ready? Versions, device, data, disk; exit 2 if something needed is missing."""
+    from bench.doctor import examine
+
+    config = configuration.load(options)
+    ready = True
+    for passed, line in examine(config):
+        click.echo(f"{'ok  ' if passed else 'FAIL'}  {line}")
+        ready &= passed
+    sys.exit(0 if ready else 2)
+
+
+def _prepare(dataset: str, config: Config) -> Path:
+    from bench import datasets
+
+    return datasets.prepare(
+        dataset,
+        raw=config.data / "raw",
+        mirror=config.mirror,
+        out=config.prepared(dataset),
+        seed=config.seed,
+        size=config.tier.sizes,
+    )
+
+
+def _records(config: Config, frozen: bool) -> list[dict]:
+    from bench import records
+    from bench.paths import PAPER_TABLES
+
+    folder = PAPER_TABLES / "records" / config.tier.name if frozen else config.run_folder / "cells"
+    found = records.read_all(folder) if folder.is_dir() else []
+    if not found:
+        hint = "run `snakemake --cores all` first" if not frozen else "run `relaxbench freeze` first"
+        raise UserError(f"there are no records in {folder}; {hint}")
+    return found
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Entry point. SIGTERM ends like Ctrl-C, so that temporary files are removed on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    cli.main(args=list(arguments) if arguments is not None else None, prog_name="relaxbench")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A prepared data set in memory-mapped tensors, as training and evaluation see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.datasets.analytic import AnalyticDensity
+from bench.datasets.info import Kind
+from bench.errors import UserError
+from models.registry import DataSpec
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Three splits and what a model may know of them.
+
+    Tensors are float32, or uint8 for integer images; ``density`` is the exact density where it is known;
+    ``flags`` stand beside every score (``reduced``, ``rebuilt``, ``leak``); ``md5`` is of the content of the splits.
+    """
+
+    name: str
+    kind: Kind
+    spec: DataSpec
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    density: AnalyticDensity | None
+    flags: tuple[str, ...]
+    md5: str
+    preprocessing: str
+    labels: Tensor | None = None
+
+
+def load(folder: Path) -> DataSet:
+    """The data set that ``prepare`` wrote to ``folder``, by memory map. UserError where it is not complete."""
+    from bench.datasets.registry import describe
+
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        splits = {split: _map(folder / f"{split}.npy") for split in ("train", "val", "test")}
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} holds no complete data set ({error}); delete it and prepare it again") from error
+    info = describe(meta["name"])
+    density = info.density() if info.density else None
+    spec = DataSpec(
+        shape=tuple(meta["shape"]),
+        levels=meta["levels"],
+        mean=torch.tensor(meta["mean"]),
+        std=torch.tensor(meta["std"]),
+        energy=getattr(density, "energy", None),
+    )
+    labels = folder / "labels.npy"
+    return DataSet(
+        meta["name"],
+        meta["kind"],
+        spec,
+        **splits,
+        density=density,
+        flags=tuple(meta["flags"]),
+        md5=meta["md5"],
+        preprocessing=meta["preprocessing"],
+        labels=_map(labels) if labels.exists() else None,
+    )
+
+
+def _map(path: Path) -> Tensor:
+    # Copy-on-write: torch wants memory that it may write to, the file stays as it is.
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

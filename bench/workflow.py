@@ -1,0 +1,178 @@
+"""What the Snakefile needs to know and torch does not: cells, their data, and what each result depends on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import config as configuration
+from bench import recipes, sources
+from bench.config import Config
+from bench.datasets.pins import Pin, read_pin
+from bench.datasets.registry import PLANNED, describe, names
+from bench.errors import UserError, nearest
+from bench.paths import ROOT
+
+TABLES = ("tabular", "images", "toys", "axes", "claims")
+
+# Only what trains and scores; a change to a table or the report retrains nothing.
+NOT_TRAINING = ("cli", "figures", "tables", "records", "freeze", "drift", "workflow", "config", "recipes", "speed", "plan", "doctor")
+
+
+def training_sources() -> list[Path]:
+    """The sources whose change makes a trained cell stale, in a stable order."""
+    harness = [p for p in (ROOT / "bench").glob("*.py") if p.stem not in NOT_TRAINING]
+    return sorted([*(ROOT / "models").rglob("*.py"), *harness])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The static graph of a run: its cells, and for each result a digest of what it depends on besides its inputs."""
+
+    config: Config
+    options: str  # what the user set, as the command line's options
+    cells: Mapping[tuple[str, str], recipes.Cell]
+
+    def records(self) -> list[str]:
+        return [self.record(row, dataset, seed) for row, dataset in self.cells for seed in self.config.tier.seeds]
+
+    def record(self, row: str, dataset: str, seed: int | str) -> str:
+        return f"{self.config.cell_folder(row, dataset).as_posix()}/seed{seed}.json"
+
+    def stamp(self, dataset: str) -> list[str]:
+        """The file that says a data set's raw files are here; none where the data ship with the dependencies."""
+        return [f"{self.config.data.as_posix()}/raw/.{dataset}.fetched"] if describe(dataset).pins else []
+
+    def fetching(self, dataset: str) -> str:
+        """Digest of the raw files' pins."""
+        return recipes.digest([list(map(str, read_pin(pin).hash)) for pin in describe(dataset).pins])
+
+    def preparing(self, dataset: str) -> str:
+        """Digest of what a prepared data set depends on besides its raw files: code and the seed of its split."""
+        return recipes.digest([sources.digest(*_data_files(dataset)), self.config.seed])
+
+    def training(self, row: str, dataset: str) -> str:
+        """Digest of what a cell depends on besides its data: its settings, its family's code, the harness, the seed."""
+        cell = self.cells[row, dataset]
+        family = sources.families()[cell.recipe.family].path
+        code = sources.digest(ROOT / "bench" / "cell.py", family, *_data_files(dataset))
+        return recipes.digest([code, cell.settings(), cell.recipe.row, cell.recipe.group, self.config.seed])
+
+    def rendering(self, *packages: str) -> str:
+        """Digest of what a page depends on besides the records: recipes, code and templates of these parts of ``bench``."""
+        files = [file for name in packages for file in (ROOT / "bench" / name).rglob("*") if file.suffix in (".py", ".j2", ".css")]
+        code = sources.digest(*(file for file in files if file.suffix == ".py"))
+        templates = {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix != ".py"}
+        return recipes.digest([code, templates, [cell.recipe.content for cell in self.cells.values()]])
+
+
+def plan(overrides: Mapping[str, object]) -> Plan:
+    """Everything checked that can be checked before the first job starts; UserError otherwise."""
+    config = configuration.load(overrides)
+    check_device(config)
+    cells = recipes.matrix(config, availability(config))
+    known = recipes.recipes()
+    for names_given, valid, what in ((config.tier.rows, known, "row"), (config.tier.datasets, _all_names(), "data set")):
+        for name in names_given or ():
+            if name not in valid:
+                raise UserError(f"config/{config.tier.name}.yaml: {nearest(name, valid, what)}")
+    for cell in cells:
+        check_family(cell)
+    if not cells:
+        raise UserError(f"tier {config.tier.name!r}: no recipe has a cell in it whose data is here; see `relaxbench list`")
+    return Plan(config, options(overrides), {(cell.row, cell.dataset): cell for cell in cells})
+
+
+def availability(config: Config) -> dict[str, bool]:
+    """Every known data set -> can it be had here?
+
+    UserError where the published recipes are asked for and there is nowhere to take published data from.
+    """
+    published = {name: [read_pin(pin) for pin in describe(name).pins] for name in names()}
+    here = {name: all(_at_hand(pin, config) for pin in pins) for name, pins in published.items()}
+    if config.tier.recipes == "paper" and not (config.network or config.mirror):
+        for recipe in recipes.recipes().values():
+            for dataset in recipe.tiers.get("paper", {}).get("datasets", {}):
+                if not here.get(dataset, True):
+                    raise _nowhere(dataset, next(pin for pin in published[dataset] if not _at_hand(pin, config)))
+    return here | dict.fromkeys(PLANNED, False)
+
+
+def _nowhere(dataset: str, pin: Pin) -> UserError:
+    address = pin.urls[0] if pin.urls else "no public address of its own"
+    return UserError(
+        f"tier paper: {dataset} needs {pin.path} ({address}) and there is no network and no mirror; add network=true, "
+        f"or mirror=FOLDER with FOLDER/{pin.path} in it, after --config"
+    )
+
+
+def _at_hand(pin: Pin, config: Config) -> bool:
+    if config.network and pin.urls:
+        return True
+    places = [pin.path] + ([pin.path.parent / pin.tree.folder] if pin.tree else [])
+    folders = [config.data / "raw"] + ([config.mirror] if config.mirror else [])
+    return any((folder / place).exists() for folder in folders for place in places)
+
+
+def check_family(cell: recipes.Cell) -> None:
+    """The recipe names a family, and hyperparameters that it has."""
+    where = f"recipes/{cell.row}.yaml"
+    known = sources.families()
+    if cell.recipe.family not in known:
+        raise UserError(f"{where}: family: {nearest(cell.recipe.family, known, 'family')}")
+    accepted = known[cell.recipe.family].hyperparameters
+    for name in cell.model if accepted is not None else ():
+        if name not in accepted:
+            raise UserError(f"{where}: model ({cell.dataset}): {nearest(name, accepted, 'hyperparameter')}")
+
+
+def check_device(config: Config) -> None:
+    """device=cuda without a GPU ends here; torch, slow to import, is asked only then."""
+    if config.device == "cuda":
+        from bench.cell import select_device
+
+        select_device("cuda")
+
+
+def gpus(config: Config) -> int:
+    """How many GPUs a training job takes: one, if it will use any."""
+    return int(config.device == "cuda" or (config.device == "auto" and Path("/proc/driver/nvidia/gpus").is_dir()))
+
+
+def options(overrides: Mapping[str, object]) -> str:
+    """The user's settings as options of ``python -m bench``, quoted for a shell."""
+    given: list[str] = []
+    for key, value in overrides.items():
+        if isinstance(value, bool):
+            given.append(f"--{key}" if value else f"--no-{key}")
+        elif value is not None:
+            given += [f"--{key}", str(value)]
+    return shlex.join(given)
+
+
+def lone_run(folder: Path = Path(".snakemake")) -> int:
+    """Refuse a second run in the same folder, by a lock that the kernel drops when this process ends, however it ends.
+
+    Snakemake's own lock is a file that outlives a killed run and has to be removed by hand.
+    """
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder / "relaxbench.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another run is at work in {folder.resolve().parent}; wait for it or end it") from None
+    return handle
+
+
+def _all_names() -> Iterable[str]:
+    return [*names(), *PLANNED]
+
+
+def _data_files(dataset: str) -> list[Path]:
+    """The loader's own file and the modules that loaders share (which they may name in ways that no parser sees)."""
+    loader = Path(describe(dataset).build.__code__.co_filename).resolve()
+    return [loader, *sorted((ROOT / "bench" / "datasets").glob("*.py"))]

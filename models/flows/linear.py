@@ -1,0 +1,106 @@
+"""Linear bijections: permutations and LU-parameterised matrices."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layer import Layer
+
+
+class Permutation(Layer):
+    """z = x[..., order] along ``dim``; a random order unless one is given. log|det| = 0."""
+
+    def __init__(self, order: int | Tensor, dim: int = 1) -> None:
+        super().__init__()
+        order = torch.randperm(order) if isinstance(order, int) else order
+        self.register_buffer("order", order.clone())
+        self.dim = dim
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.index_select(self.dim, self.order), x.new_zeros(x.shape[0])
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z.index_select(self.dim, self.order.argsort()), z.new_zeros(z.shape[0])
+
+
+class Reverse(Layer):
+    """z = x with the order along ``dim`` reversed. log|det| = 0."""
+
+    def __init__(self, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.flip(self.dim), x.new_zeros(x.shape[0])
+
+    decode = encode
+
+
+class PackedLU(nn.Module):
+    """An invertible matrix W = P L U in one n x n parameter: L (unit diagonal) below, U above, and log|u_ii| on
+    the diagonal; P and the signs of u_ii stay as they were at the start (Kingma & Dhariwal 2018, arXiv 1807.03039,
+    eq. 10). log|det W| is the trace of the parameter.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        permutation, lower, upper = torch.linalg.lu(start)
+        diagonal = upper.diagonal()
+        self.packed = nn.Parameter(lower.tril(-1) + upper.triu(1) + torch.diag(diagonal.abs().log()))
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", diagonal.sign())
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(len(self.packed), dtype=self.packed.dtype, device=self.packed.device)
+        upper = self.packed.triu(1) + torch.diag(self.sign * self.packed.diagonal().exp())
+        return self.packed.tril(-1) + identity, upper
+
+    def matrix(self) -> Tensor:
+        lower, upper = self.factors()
+        return self.permutation @ (lower @ upper)
+
+    def log_abs_det(self) -> Tensor:
+        return self.packed.diagonal().sum()
+
+    def solve(self, columns: Tensor) -> Tensor:
+        """W^{-1} columns, by two triangular solves; columns (..., n, m)."""
+        lower, upper = self.factors()
+        half = torch.linalg.solve_triangular(lower, self.permutation.T @ columns, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True)
+
+
+class LULinear(Layer):
+    """z = L U x + b for vectors; starts as the identity (Oliva et al. 2018, arXiv 1801.09819; neural spline flows)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = PackedLU(torch.eye(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return F.linear(x, self.weight.matrix(), self.bias), self.weight.log_abs_det().expand(x.shape[0])
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.weight.solve((z - self.bias).T).T, self.weight.log_abs_det().expand(z.shape[0])
+
+
+class InvertibleConv1x1(Layer):
+    """The same invertible matrix at every pixel, from a random rotation: images (batch, C, H, W).
+
+    log|det| = H W log|det W| (Kingma & Dhariwal 2018, arXiv 1807.03039, eq. 9-11).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = PackedLU(torch.linalg.qr(torch.randn(channels, channels))[0])
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return F.conv2d(x, self.weight.matrix()[:, :, None, None]), self._log_det(x)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.weight.solve(z.flatten(2)).unflatten(2, z.shape[2:]), self._log_det(z)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (x.shape[2] * x.shape[3] * self.weight.log_abs_det()).expand(x.shape[0])

@@ -1,0 +1,91 @@
+"""Recipes and configuration: what a user can get wrong is one line with the nearest valid name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import config as configuration
+from bench import recipes
+from bench.errors import UserError
+from models.registry import families
+
+MINIMAL = "row: R\ngroup: baseline\nfamily: gaussian\nsource: s\n"
+
+
+def load(tmp_path: Path, **files: str) -> dict[str, recipes.Recipe]:
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return recipes.recipes(tmp_path)
+
+
+def test_a_misspelt_key_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"recipes/a.yaml: unknown key 'famly'; did you mean 'family'\?"):
+        load(tmp_path, a=MINIMAL + "famly: x\n")
+
+
+def test_a_misspelt_training_key_names_file_and_place(tmp_path: Path) -> None:
+    text = MINIMAL + "tiers: {quick: {datasets: {checkerboard: {training: {stepz: 3}}}}}\n"
+    with pytest.raises(UserError, match=r"recipes/a.yaml: tiers.quick.datasets.checkerboard.training: unknown key 'stepz'; did you mean 'steps'"):
+        load(tmp_path, a=text)
+
+
+def test_extends_inherits_settings_but_not_cells(tmp_path: Path) -> None:
+    parent = MINIMAL + (
+        "model: {width: 1, depth: 2}\npublished: {power: {value: 1, unit: nats, source: s}}\n"
+        "tiers: {quick: {training: {steps: 9}, datasets: {rings: {}, corners: {model: {width: 5}}}}}\n"
+    )
+    child = "extends: parent\nrow: Child\nmodel: {width: 3}\ntiers: {quick: {datasets: {corners: {}}}}\n"
+    found = load(tmp_path, parent=parent, child=child)["child"]
+    assert found.row == "Child"
+    assert found.content["model"] == {"width": 3, "depth": 2}
+    assert found.tiers["quick"]["training"] == {"steps": 9}
+    assert found.tiers["quick"]["datasets"] == {"corners": {"model": {"width": 5}}}
+    assert found.published == {}
+
+
+def test_extending_in_a_circle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="break the circle"):
+        load(tmp_path, a="extends: b\n" + MINIMAL, b="extends: a\n" + MINIMAL)
+
+
+def test_every_shipped_recipe_names_a_registered_family_and_known_hyperparameters() -> None:
+    import inspect
+
+    known = families()
+    for found in recipes.recipes().values():
+        assert found.family in known, found.id
+        accepted = inspect.signature(known[found.family]).parameters
+        for tier in found.tiers:
+            for dataset in found.tiers[tier]["datasets"]:
+                section = configuration.Tier(tier, tier, (0,))
+                for name in recipes.cell(found.id, dataset, section).model:
+                    assert name in accepted, f"{found.id} on {dataset}: {name}"
+
+
+def test_unknown_tier_row_and_cell() -> None:
+    with pytest.raises(UserError, match=r"unknown tier 'quik'; did you mean 'quick'\?"):
+        configuration.load({"tier": "quik"})
+    with pytest.raises(UserError, match=r"unknown row 'realnpv'; did you mean 'realnvp'\?"):
+        recipes.recipe("realnpv")
+    with pytest.raises(UserError, match="has no cell on 'mnist' in tier 'quick'"):
+        recipes.cell("realnvp", "mnist", configuration.load_tier("quick"))
+
+
+def test_unknown_configuration_key_and_wrong_type() -> None:
+    with pytest.raises(UserError, match=r"configuration: unknown key 'mirorr'; did you mean 'mirror'\?"):
+        configuration.load({"mirorr": "x"})
+    with pytest.raises(UserError, match="configuration: device: 'gpu' is not one of"):
+        configuration.load({"device": "gpu"})
+
+
+def test_a_mirror_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        configuration.load({"mirror": str(tmp_path / "nowhere")})
+
+
+def test_the_tier_overrides_the_recipe() -> None:
+    tier = configuration.Tier("t", "quick", (0,), training={"steps": 7})
+    found = recipes.cell("realnvp", "checkerboard", tier)
+    assert found.training["steps"] == 7
