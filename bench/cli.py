@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bench import config as configuration
 from bench.config import Config
-from bench.errors import UserError
+from bench.errors import UserError, nearest
 
 
 class OneLineErrors(click.Group):
@@ -182,6 +182,8 @@ def table(name: str, fmt: str, frozen: bool, **options: object) -> None:
     from bench import tables
 
     config = configuration.load(options)
+    if name not in tables.NAMES:
+        raise nearest(name, tables.NAMES, "table")
     click.echo(tables.render(name, _records(config, frozen), config.tier.name, fmt), nl=False)
 
 

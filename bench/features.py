@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from bench.datasets.base import DataSet
+
+if TYPE_CHECKING:
+    from sklearn.neural_network import MLPClassifier
 
 HIDDEN = 32
 TRAINING_ROWS = 5000
@@ -32,6 +35,10 @@ def classifier_features(data: DataSet) -> Callable[[Tensor], Tensor]:
 
 
 def _train(data: DataSet) -> MLPClassifier:
+    # Late: importing scikit-learn costs as much as importing torch, and only images need it.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
     classifier = MLPClassifier((HIDDEN,), max_iter=60, random_state=0)
     rows = _flat(data.train[:TRAINING_ROWS], data.spec.levels).numpy()
     with warnings.catch_warnings():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy import linalg
 from torch import Tensor
 
 from bench.datasets.analytic import AnalyticDensity
@@ -71,6 +70,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     (Dowson and Landau 1982.) With features of a classifier trained here this is not FID and never called so.
     """
+    from scipy import linalg  # late: only images need it
+
     a, b = a.double(), b.double()
     cov_a, cov_b = (torch.cov(f.T).numpy() for f in (a, b))
     root = linalg.sqrtm(cov_a @ cov_b)

@@ -19,7 +19,9 @@ PLUMBING = ("config", "errors", "paths", "provenance", "recipes", "records", "sc
 
 
 # Regular expressions and not ``ast``: a third of a second of every start of Snakemake. A test holds the two to agree.
-IMPORT = re.compile(r"^[ \t]*(?:from ((?:bench|models)[\w.]*) import (\([^)]*\)|[^\n]*)|import ((?:bench|models)[\w.]*))", re.M)
+IMPORT = re.compile(
+    r"^[ \t]*(?:from ((?:bench|models)[\w.]*) import (\([^)]*\)|[^\n]*)|import ((?:bench|models)[\w.]*))", re.M
+)
 FAMILY = re.compile(r"^@register\(\"([^\"]+)\"\)\n(def .*?:\n)", re.M | re.S)
 
 

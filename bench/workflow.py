@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,20 @@ from bench.paths import ROOT
 TABLES = ("tabular", "images", "toys", "axes", "claims")
 
 # Only what trains and scores; a change to a table or the report retrains nothing.
-NOT_TRAINING = ("cli", "figures", "tables", "records", "freeze", "drift", "workflow", "config", "recipes", "speed", "plan", "doctor")
+NOT_TRAINING = (
+    "cli",
+    "figures",
+    "tables",
+    "records",
+    "freeze",
+    "drift",
+    "workflow",
+    "config",
+    "recipes",
+    "speed",
+    "plan",
+    "doctor",
+)
 
 
 def training_sources() -> list[Path]:
@@ -64,7 +77,12 @@ class Plan:
 
     def rendering(self, *packages: str) -> str:
         """Digest of what a page depends on besides the records: recipes, code and templates of these parts of ``bench``."""
-        files = [file for name in packages for file in (ROOT / "bench" / name).rglob("*") if file.suffix in (".py", ".j2", ".css")]
+        files = [
+            file
+            for name in packages
+            for file in (ROOT / "bench" / name).rglob("*")
+            if file.suffix in (".py", ".j2", ".css")
+        ]
         code = sources.digest(*(file for file in files if file.suffix == ".py"))
         templates = {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix != ".py"}
         return recipes.digest([code, templates, [cell.recipe.content for cell in self.cells.values()]])
@@ -74,16 +92,19 @@ def plan(overrides: Mapping[str, object]) -> Plan:
     """Everything checked that can be checked before the first job starts; UserError otherwise."""
     config = configuration.load(overrides)
     check_device(config)
-    cells = recipes.matrix(config, availability(config))
+    available = availability(config)
+    cells = recipes.matrix(config, available)
     known = recipes.recipes()
-    for names_given, valid, what in ((config.tier.rows, known, "row"), (config.tier.datasets, _all_names(), "data set")):
-        for name in names_given or ():
+    for given, valid, what in ((config.tier.rows, known, "row"), (config.tier.datasets, available, "data set")):
+        for name in given or ():
             if name not in valid:
                 raise UserError(f"config/{config.tier.name}.yaml: {nearest(name, valid, what)}")
     for cell in cells:
         check_family(cell)
     if not cells:
-        raise UserError(f"tier {config.tier.name!r}: no recipe has a cell in it whose data is here; see `relaxbench list`")
+        raise UserError(
+            f"tier {config.tier.name!r}: no recipe has a cell in it whose data is here; see `relaxbench list`"
+        )
     return Plan(config, options(overrides), {(cell.row, cell.dataset): cell for cell in cells})
 
 
@@ -157,7 +178,7 @@ def options(overrides: Mapping[str, object]) -> str:
 def lone_run(folder: Path = Path(".snakemake")) -> int:
     """Refuse a second run in the same folder, by a lock that the kernel drops when this process ends, however it ends.
 
-    Snakemake's own lock is a file that outlives a killed run and has to be removed by hand.
+    Snakemake's own lock is a file that outlives a killed run and has to be removed by hand. Keep what is returned.
     """
     folder.mkdir(exist_ok=True)
     handle = os.open(folder / "relaxbench.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -166,10 +187,6 @@ def lone_run(folder: Path = Path(".snakemake")) -> int:
     except BlockingIOError:
         raise UserError(f"another run is at work in {folder.resolve().parent}; wait for it or end it") from None
     return handle
-
-
-def _all_names() -> Iterable[str]:
-    return [*names(), *PLANNED]
 
 
 def _data_files(dataset: str) -> list[Path]:

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from bench.claims import diffflow, images, modes, snf, survey, symmetry
 from bench.claims.base import Claim, Finding, Result
 
-_ALL = (*images.CLAIMS, *snf.CLAIMS[:6], *diffflow.CLAIMS, *modes.CLAIMS, *symmetry.CLAIMS, *snf.CLAIMS[6:], *survey.CLAIMS)
+_ALL = (
+    *images.CLAIMS,
+    *snf.ABLATION_CLAIMS,
+    *diffflow.CLAIMS,
+    *modes.CLAIMS,
+    *symmetry.CLAIMS,
+    *snf.EFFICIENCY_CLAIMS,
+    *survey.CLAIMS,
+)
 REGISTRY: Mapping[str, Claim] = {claim.id: claim for claim in _ALL}
 
 __all__ = ["REGISTRY", "Claim", "Finding", "Result", "evaluate_all"]

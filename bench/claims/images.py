@@ -16,14 +16,14 @@ CLAIMS = (
         "survae-images-likelihood",
         THEME,
         "Replacing a flow's slicing by the max-pooling surjection costs no likelihood on images.",
-        "section 6.1, after SurVAE's 3.08 and 3.09 bits/dim",
+        "after the SurVAE paper's 3.08 and 3.09 bits/dim",
         Comparison(SURVAE, TWIN, "bits_per_dim", "bits/dim", "bits/dim", IMAGES, margin=0.05, equal=True, shown=(DIFFUSION,)),
     ),
     claim(
         "survae-images-samples",
         THEME,
         "Max pooling makes a flow's samples no worse, rather better.",
-        "section 6.1, after SurVAE's FID of 49.03 against 49.56",
+        "after the SurVAE paper's FID of 49.03 against 49.56",
         Comparison(SURVAE, TWIN, "frechet_distance", "Fréchet distance", "", IMAGES, shown=(DIFFUSION,)),
     ),
     claim(

@@ -53,7 +53,7 @@ def decide_one_pass(records: Sequence[dict]) -> Finding:
     return _census(
         [r for cell in cells.values() for r in cell],
         lambda r: r["cost"]["sampling_passes"] <= 1,
-        lambda r: f"{r['run']['row']} on {r['run']['dataset']} takes {r['cost']['sampling_passes']:g}",
+        lambda r: f"{r['run']['row']} on {r['run']['dataset']}: {r['cost']['sampling_passes']:g} passes",
         Evidence("network passes per sample", tuple(dots(c, "sampling_passes", "one cell per row") for c in shown.values()), reference=1),
     )
 
@@ -62,8 +62,10 @@ def _census(records: Sequence[dict], holds: Callable[[dict], bool], describe: Ca
     """A sentence about every record: supported if all agree, refuted by a single one. No sampling error, no interval."""
     if not records:
         return Finding("not run", detail="no records to look at")
-    exceptions = sorted({describe(r) for r in records if not holds(r)})
-    share = sum(map(holds, records)) / len(records)
+    broken = [r for r in records if not holds(r)]
+    # One example a row: the other data sets of a row break the sentence for the same reason.
+    exceptions = list({r["run"]["row"]: describe(r) for r in broken}.values())
+    share = 1 - len(broken) / len(records)
     seeds = len({r["run"]["seed"] for r in records})
     detail = f"{len(records)} records" + (f"; exceptions: {', '.join(exceptions)}" if exceptions else ", no exception")
     return Finding("refuted" if exceptions else "supported", Interval(share, share, share), "of records", seeds, detail, evidence)

@@ -46,6 +46,7 @@ class Info:
     """One data set. ``build`` makes its splits; ``density`` its exact density, where there is one.
 
     ``sizes`` are the rows of train, val and test as published; ``reduced`` those of the quick tier.
+    ``labels`` gives the class of each training row, for judging samples; no model sees it.
     ``pins`` name the raw files (``data/PIN.dvc``); ``flags`` what must stand beside every score on it.
     """
 
@@ -59,6 +60,7 @@ class Info:
     preprocessing: str
     build: Callable[[Request], Splits]
     levels: int | None = None
+    labels: Callable[[Request], np.ndarray] | None = None
     reduced: Sizes | None = None
     density: Callable[[], AnalyticDensity] | None = None
     pins: tuple[str, ...] = ()

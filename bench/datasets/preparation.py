@@ -37,6 +37,8 @@ def prepare(name: str, *, raw: Path, mirror: Path | None, out: Path, seed: int, 
         check_finite(rows, f"{name}, {split} rows")
     with _whole_folder(Path(out)) as folder:
         _write(folder, info, splits, seed)
+        if info.labels:
+            _write_labels(folder, info.labels(request), len(splits.train))
     return Path(out)
 
 
@@ -66,6 +68,14 @@ def _write(folder: Path, info: Info, splits: Splits, seed: int) -> None:
         "split_md5": hashes,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def _write_labels(folder: Path, labels: np.ndarray, rows: int) -> None:
+    import numpy as np
+
+    if len(labels) != rows:
+        raise ValueError(f"{len(labels)} labels for {rows} training rows: the loader splits them differently")
+    np.save(folder / "labels.npy", np.ascontiguousarray(labels))
 
 
 def _moments(train: np.ndarray, levels: int | None) -> tuple[list[float] | float, list[float] | float]:

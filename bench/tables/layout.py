@@ -105,7 +105,7 @@ def _md_text(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """A fragment: no page around it, classes for the report's style sheet."""
-    caption = f"<p class='caption'>{html.escape(table.caption)}</p>"
+    caption = f"<details class='caption'><summary>How to read this table</summary><p>{html.escape(table.caption)}</p></details>"
     sections = "\n".join(f"<h3>{html.escape(s.title)}</h3>\n{_html_grid(s)}" for s in table.sections)
     legends = "\n".join(_html_legend(title, legend) for title, legend in _legends(table) if legend)
     return f"<section class='table' id='table-{table.name}'>\n{caption}\n{sections}\n{legends}\n</section>\n"
@@ -135,7 +135,7 @@ def _html_cell(cell: Cell, kind: str) -> str:
 
 def _html_legend(title: str, legend: Mapping[str, str]) -> str:
     items = "".join(f"<li><sup>{mark}</sup> {html.escape(text)}</li>" for mark, text in legend.items())
-    return f"<div class='legend'><b>{title}</b><ul>{items}</ul></div>"
+    return f"<details class='legend'><summary>{title} ({len(legend)})</summary><ul>{items}</ul></details>"
 
 
 _TEX = {

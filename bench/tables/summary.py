@@ -22,7 +22,8 @@ LIKELIHOOD_NAMES = {
 SPREAD = "Ours: mean over seeds ± standard deviation over seeds (number of seeds)."
 RANKING = (
     "Bold: best of its comparability class (superscript letter), and those the seeds do not tell apart from it "
-    "(difference within two standard errors); ranked only with three or more seeds on both sides and no failed gate."
+    "(difference within two standard errors); none where no cell of the class stands out. Ranked only with three or more "
+    "seeds and no failed gate."
 )
 SIGN_LEGEND = "≥ and ≤: a bound; ≈: an ODE estimate; no sign: exact."
 
@@ -114,7 +115,8 @@ def best(cells: Mapping[str, Sequence[dict]], metric: str, samples_only: bool = 
         uniform = len({comparability([r], samples_only) for r in records}) == 1
         if found and found.n >= MIN_SEEDS and found.better and uniform and not failures(records):
             classes.setdefault(comparability(records, samples_only), []).append((row, found))
-    return {row for members in classes.values() if len(members) > 1 for row in _leaders(members)}
+    found = [(members, _leaders(members)) for members in classes.values()]
+    return {row for members, leaders in found if len(leaders) < len(members) for row in leaders}
 
 
 def _leaders(members: Sequence[tuple[str, Summary]]) -> list[str]:

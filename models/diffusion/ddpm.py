@@ -260,11 +260,12 @@ def ddpm(
     loss: str = "bound",
     sampling_steps: int | None = None,
     hidden: Sequence[int] = (128, 128, 128),
+    frequencies: int = 0,
     widths: Sequence[int] | None = None,
 ) -> DDPM:
     """DDPM with an MLP of ``hidden`` or a U-Net of ``widths``. Integers are decoded by discretised Gaussians and
     need no dequantization; real vectors by a Gaussian of variance β_1."""
-    network = time_network(spec.shape, hidden, widths)
+    network = time_network(spec.shape, hidden, frequencies, widths)
     diffusion = Diffusion(network, noise_schedule(schedule, steps), variance)
     first = DiscretizedStep(diffusion, spec.levels) if spec.levels else DiffusionStep(diffusion, 1)
     model = DDPM(diffusion, [] if spec.levels else preprocessing(spec), first, loss, spec.shape)

@@ -43,6 +43,7 @@ def flow_matching(
     spec: DataSpec,
     *,
     hidden: Sequence[int] = (128, 128, 128),
+    frequencies: int = 0,
     widths: Sequence[int] | None = None,
     sigma: float = 1e-4,
     sampling_steps: int | None = None,
@@ -51,7 +52,7 @@ def flow_matching(
     trace: str = "exact",
 ) -> FlowMatching:
     """Flow matching with an MLP of ``hidden`` or a U-Net of ``widths``; ``sampling_steps`` Euler steps, or adaptive."""
-    field = time_network(spec.shape, hidden, widths)
+    field = time_network(spec.shape, hidden, frequencies, widths)
     flow = ContinuousFlow(field, t_data=1.0, t_noise=0.0, rtol=rtol, atol=atol, trace=trace)
     model = FlowMatching(preprocessing(spec), flow, spec.shape, sigma)
     model.sampling_steps = sampling_steps

@@ -156,6 +156,7 @@ def score_sde_vp(
     spec: DataSpec,
     *,
     hidden: Sequence[int] = (128, 128, 128),
+    frequencies: int = 0,
     widths: Sequence[int] | None = None,
     beta_min: float = 0.1,
     beta_max: float = 20.0,
@@ -170,7 +171,7 @@ def score_sde_vp(
 ) -> ScoreSDE:
     """Variance-preserving score SDE with an MLP of ``hidden`` or a U-Net of ``widths``."""
     sde = VPSDE(beta_min, beta_max)
-    field = ProbabilityFlow(sde, Score(sde, time_network(spec.shape, hidden, widths)))
+    field = ProbabilityFlow(sde, Score(sde, time_network(spec.shape, hidden, frequencies, widths)))
     flow = ContinuousFlow(field, t_data=eps, t_noise=1.0, rtol=rtol, atol=atol, trace=trace)
     return ScoreSDE(
         preprocessing(spec),

@@ -149,10 +149,10 @@ def vae(spec: DataSpec, *, latent: int = 2, hidden: Sequence[int] = (64, 64), de
     (logistic or categorical), a likelihood of the integers, so the bound is on log P(x) with no dequantization."""
 
     def encoding(d_in: int) -> nn.Module:
-        return MLP(d_in, hidden, 2 * latent, activation="silu")
+        return MLP(d_in, hidden, 2 * latent)
 
     def decoding(d_out: int) -> nn.Module:
-        return MLP(latent, hidden[::-1], d_out, activation="silu")
+        return MLP(latent, hidden[::-1], d_out)
 
     if spec.levels is None:
         layers = preprocessing(spec)

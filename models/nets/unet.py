@@ -107,10 +107,13 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, width), width)
 
 
-def time_network(shape: Sequence[int], hidden: Sequence[int] | None, widths: Sequence[int] | None) -> nn.Module:
-    """The network of a diffusion or flow-matching model: a U-Net of ``widths`` if given, else an MLP of ``hidden``."""
+def time_network(
+    shape: Sequence[int], hidden: Sequence[int], frequencies: int = 0, widths: Sequence[int] | None = None
+) -> nn.Module:
+    """The network of a diffusion or flow-matching model: a U-Net of ``widths`` if given, else an MLP of ``hidden``
+    with ``frequencies`` Fourier features of its input."""
     if widths is None:
-        return TimeMLP(math.prod(shape), hidden)
+        return TimeMLP(math.prod(shape), hidden, frequencies=frequencies)
     halvings = 2 ** (len(widths) - 1)
     if len(shape) != 3 or any(side % halvings for side in shape[1:]):
         raise ValueError(

@@ -68,11 +68,9 @@ class DiffusionPath(Layer):
             path.append(x)
             drifts.append(self._drift(t[i + 1], x, context))
         # The scores steer nothing on the way to the noise, so all N states are scored at once.
-        each = x.shape[0]
-        states = torch.cat(path[1:])
-        tiled = None if context is None else context.repeat(self.steps, *[1] * (context.ndim - 1))
-        scores = self.score(t[1:].repeat_interleave(each), states, tiled).unflatten(0, (self.steps, each))
-        return x, self._contribution(t, torch.stack(path), torch.stack(drifts), scores)
+        states = torch.stack(path)
+        scores = torch.func.vmap(self.score, (0, 0, None), randomness="different")(t[1:], states[1:], context)
+        return x, self._contribution(t, states, torch.stack(drifts), scores)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         t = self.grid(self.steps)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bench.datasets.info import Info, Request, Splits
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _build(request: Request) -> Splits:
@@ -10,21 +15,32 @@ def _build(request: Request) -> Splits:
 
     Fewer rows are drawn at random: the first half of the test images is the easier one.
     """
-    import numpy as np
-
     from bench.datasets.readers import read_idx
 
-    images, test = (read_idx(request.raw(pin))[:, None] for pin in PINS)
-    held_out = len(images) * 5 // 6
-
-    def some(rows: np.ndarray, n: int, split: str) -> np.ndarray:
-        return rows[np.sort(np.random.default_rng(request.seed(split)).permutation(len(rows))[:n])]
-
+    images, test = (read_idx(request.raw(pin))[:, None] for pin in PINS[:2])
+    held_out = _held_out(images)
     parts = zip((images[:held_out], images[held_out:], test), request.sizes, Splits._fields, strict=True)
-    return Splits(*(some(*part) for part in parts))
+    return Splits(*(_some(request, *part) for part in parts))
 
 
-PINS = ("mnist-train-images", "mnist-test-images")
+def _labels(request: Request) -> np.ndarray:
+    from bench.datasets.readers import read_idx
+
+    labels = read_idx(request.raw(PINS[2]))
+    return _some(request, labels[: _held_out(labels)], request.sizes[0], "train")
+
+
+def _held_out(rows: np.ndarray) -> int:
+    return len(rows) * 5 // 6
+
+
+def _some(request: Request, rows: np.ndarray, n: int, split: str) -> np.ndarray:
+    import numpy as np
+
+    return rows[np.sort(np.random.default_rng(request.seed(split)).permutation(len(rows))[:n])]
+
+
+PINS = ("mnist-train-images", "mnist-test-images", "mnist-train-labels")
 
 DATASETS = (
     Info(
@@ -39,6 +55,7 @@ DATASETS = (
         licence="CC BY-SA 3.0",
         preprocessing="none; validation on the last 10,000 training images",
         build=_build,
+        labels=_labels,
         pins=PINS,
     ),
 )
