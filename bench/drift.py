@@ -13,7 +13,7 @@ from bench import freeze, records
 from bench.errors import UserError
 from bench.paths import PAPER_TABLES
 
-# What the mean over seeds may differ by on another machine, whatever the spread over seeds; fixed before any comparison.
+# What a mean over seeds may differ by on another machine, whatever its spread; fixed before any comparison.
 FLOORS: Mapping[str, float] = {
     "log_likelihood": 0.05, "log_likelihood_importance_bound": 0.05, "log_likelihood_lower_bound": 0.05,
     "log_likelihood_ode": 0.05, "kl_to_truth": 0.02, "bits_per_dim": 0.02, "bits_per_dim_importance_bound": 0.02,

@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def svg(figure: Figure) -> bytes:
 def _saved(figure: Figure, fmt: str, **options: object) -> bytes:
     out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(out, format=fmt, bbox_inches="tight", pad_inches=0.06, **options)
+        figure.savefig(out, format=fmt, **options)
     plt.close(figure)
     return out.getvalue()
 
@@ -95,7 +96,9 @@ def truth(dataset: str, cells: int = 240) -> tuple[np.ndarray, tuple[float, floa
 
 def density_maps(dataset: str, records: Sequence[dict], cells: Path, columns: int = 6) -> Figure | None:
     """The truth, then every row: its density where it has one, else a histogram of its samples; one colour scale."""
-    rows = {row: (found, stored) for row, found in rows_of(records, dataset).items() if (stored := arrays(cells, found))}
+    rows = {
+        row: (found, stored) for row, found in rows_of(records, dataset).items() if (stored := arrays(cells, found))
+    }
     known = truth(dataset)
     if known is None or not rows:
         return None
@@ -134,7 +137,9 @@ def _map(axes: Axes, density: np.ndarray, extent: tuple, box: tuple, norm: Power
 def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(columns, count)
     lines = math.ceil(count / columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(width * columns, height * lines), squeeze=False, layout="constrained"
+    )
     panels = list(grid.flat)
     for spare in panels[count:]:
         spare.axis("off")
@@ -145,7 +150,9 @@ def _short(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def sample_grids(dataset: str, records: Sequence[dict], cells: Path, real: np.ndarray | None = None, columns: int = 4) -> Figure | None:
+def sample_grids(
+    dataset: str, records: Sequence[dict], cells: Path, real: np.ndarray | None = None, columns: int = 4
+) -> Figure | None:
     """Thirty-six samples of every row, the data first where ``real`` (n, 1, h, w) is given."""
     shown = [("data", "", real)] if real is not None else []
     for found in rows_of(records, dataset).values():
@@ -173,7 +180,11 @@ def _mosaic(images: np.ndarray, side: int = 6) -> np.ndarray:
 
 def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
     """Validation loss against training steps: a thin line per seed, families by colour, rows of a family by dash."""
-    rows = {row: found for row, found in rows_of(records, dataset).items() if any("validation" in r["series"] for r in found)}
+    rows = {
+        row: found
+        for row, found in rows_of(records, dataset).items()
+        if any("validation" in r["series"] for r in found)
+    }
     if not rows:
         return None
     seen: dict[str, int] = {}
@@ -188,7 +199,9 @@ def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
             for i, series in enumerate(drawn):
                 y = [math.nan if v is None else v for v in series["y"]]
                 label = run["name"] if i == 0 else None
-                axes.plot(series["x"], y, color=COLOURS.get(run["group"], INK), ls=dash, lw=1.1, alpha=0.85, label=label)
+                axes.plot(
+                    series["x"], y, color=COLOURS.get(run["group"], INK), ls=dash, lw=1.1, alpha=0.85, label=label
+                )
                 ends += [v for v in y if math.isfinite(v)]
         low, high = np.quantile(ends, [0.0, 0.93])
         # The first validations of an untrained model would flatten everything that follows.
@@ -202,7 +215,7 @@ def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
 
 
 def tradeoff(dataset: str, records: Sequence[dict]) -> Figure | None:
-    """Quality of samples against the time that one takes: every row a point, every seed in its mean."""
+    """Quality of samples against the time that one takes: every row a point, the mean over its seeds."""
     points = []
     for found in rows_of(records, dataset).values():
         cost, quality = (values(found, name) for name in ("seconds_per_1000_samples", "total_variation"))
@@ -211,49 +224,74 @@ def tradeoff(dataset: str, records: Sequence[dict]) -> Figure | None:
     if len(points) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.4, 4.0), layout="constrained")
+        figure, axes = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
         axes.set_xscale("log")
         for run, x, y in points:
-            axes.scatter(x, y, s=46, color=COLOURS.get(run["group"], INK), edgecolor="white", linewidth=0.8, zorder=3)
-        _label(axes, points)
-        axes.set(xlabel="ms per sample (amortised over a batch)", ylabel="total variation to the truth, lower is better")
-        axes.set_title(dataset)
-        axes.margins(x=0.12, y=0.1)
+            axes.scatter(x, y, s=42, color=COLOURS.get(run["group"], INK), edgecolor="white", linewidth=0.8, zorder=3)
+        axes.margins(x=0.05, y=0.08)
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right * (right / left) ** 0.28)  # room for names to the right of the points
+        _name_points(axes, points)
+        _plain_log(axes.xaxis)
+        axes.set(xlabel="ms per sample (amortised over a batch)", ylabel="total variation to the truth", title=dataset)
         axes.grid(True)
         axes.set_axisbelow(True)
     return figure
 
 
-def _label(axes: Axes, points: Sequence[tuple[Mapping, float, float]]) -> None:
-    """Names beside the points, moved apart vertically where they would collide."""
-    lows, highs = min(p[2] for p in points), max(p[2] for p in points)
-    gap = 0.042 * (highs - lows or 1.0)
-    placed: list[tuple[float, float]] = []
-    for run, x, y in sorted(points, key=lambda p: p[2]):
-        at = y
-        for px, py in placed:
-            if abs(math.log10(x / px)) < 0.75 and at - py < gap:
-                at = max(at, py + gap)
-        placed.append((x, at))
-        axes.annotate(
-            run["name"], (x, y), xytext=(x * 1.09, at), fontsize=7.5, va="center", color=COLOURS.get(run["group"], INK)
+def _name_points(axes: Axes, points: Sequence[tuple[Mapping, float, float]]) -> None:
+    """Names to the right of their points, each moved up or down to the nearest free place."""
+    place = axes.transAxes.inverted().transform
+    spots = [tuple(place(axes.transData.transform((x, y)))) for _, x, y in points]
+    taken = [(u, u + 0.02, v) for u, v in spots]
+    for (run, _, _), (u, v) in sorted(zip(points, spots, strict=True), key=lambda item: item[1]):
+        left, right = u + 0.02, u + 0.035 + 0.0145 * len(run["name"])
+        shifts = sorted((step * 0.046 for step in range(-6, 7)), key=abs)
+        others = [t for t in taken if t[:1] + t[2:] != (u, v)]
+        free = (s for s in shifts if not any(a < right and left < b and abs(v + s - w) < 0.044 for a, b, w in others))
+        at = v + next(free, 0.0)
+        taken.append((left, right, at))
+        axes.text(
+            left,
+            at,
+            run["name"],
+            transform=axes.transAxes,
+            fontsize=8,
+            va="center",
+            color=COLOURS.get(run["group"], INK),
         )
+
+
+def _plain_log(axis) -> None:
+    """1, 2, 5, 10 instead of powers; only the decades where there are many."""
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 100 else f"{v:g}"))
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def evidence(shown: Evidence) -> Figure | None:
     """The small figure of a claim: values per seed with their mean, or curves, one panel per data set."""
     if not shown.dots:
         return None
-    panels = list(dict.fromkeys(d.panel for d in shown.dots))
+    panels = {p: [d for d in shown.dots if d.panel == p] for p in dict.fromkeys(d.panel for d in shown.dots)}
+    curves = any(d.x for d in shown.dots)
+    height = 2.2 if curves else 0.55 + 0.23 * max(map(len, panels.values()))
+    alike = len({tuple(d.label for d in rows) for rows in panels.values()}) == 1
     with matplotlib.rc_context(STYLE):
-        draw = _curve_panel if any(d.x for d in shown.dots) else _strip_panel
-        most = max(sum(d.panel == p for d in shown.dots) for p in panels)
-        height = 2.3 if draw is _curve_panel else 0.75 + 0.24 * most
-        grid = plt.subplots(1, len(panels), figsize=(1.2 + 2.45 * len(panels), height), squeeze=False, layout="constrained")
-        figure, axes = grid[0], grid[1][0]
-        for panel, each in zip(panels, axes, strict=True):
-            draw(each, [d for d in shown.dots if d.panel == panel], shown)
-            each.set_title(panel)
+        columns = min(3, len(panels))
+        figure, axes = _panels(len(panels), columns, 2.1 + 1.2 / columns, height + (0 if curves else 0.3))
+        for i, (panel, rows) in enumerate(panels.items()):
+            (_curve_panel if curves else _strip_panel)(axes[i], rows, shown)
+            axes[i].set_title(panel)
+            if alike and not curves and i % columns:
+                axes[i].set_yticklabels([])
+            if curves and (i or len(rows) > 3):
+                axes[i].get_legend().remove()
+        figure.supxlabel(shown.x_label if curves else shown.y_label, fontsize=9)
+        if curves:
+            figure.supylabel(shown.y_label, fontsize=9)
     return figure
 
 
@@ -265,14 +303,21 @@ def _strip_panel(axes: Axes, rows: Sequence[Dots], shown: Evidence) -> None:
     axes.set_yticks(range(len(rows)), [_short(row.label, 22) for row in reversed(rows)])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.7, len(rows) - 0.3)
-    if shown.log and all(v > 0 for row in rows for v in row.y):
-        axes.set_xscale("log")
-    elif shown.reference is None:
-        axes.set_xlim(left=min(0.0, *(v for row in rows for v in row.y)))
+    found = [v for row in shown.dots for v in row.y]  # of every panel: they share one scale
+    low, high = min(found), max(found)
     if shown.reference is not None:
         axes.axvline(shown.reference, color="#5A616B", lw=0.9, ls=(0, (4, 2)))
-    axes.margins(x=0.1)
-    axes.set_xlabel(shown.y_label)
+    if shown.log and low > 0:
+        pad = max(1.15, (high / low) ** 0.08)
+        axes.set_xscale("log")
+        axes.set_xlim(low / pad, high * pad)
+        _plain_log(axes.xaxis)
+    else:
+        ends = [*found, *([] if shown.reference is None else [shown.reference])]
+        low, high = (0.0 if 0 <= min(ends) < 0.5 * max(ends) else min(ends)), max(ends)
+        pad = 0.08 * (high - low) or 0.5
+        axes.set_xlim(low if low == 0 and min(ends) > 0 else low - pad, high + pad)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
@@ -289,9 +334,9 @@ def _curve_panel(axes: Axes, rows: Sequence[Dots], shown: Evidence) -> None:
     axes.minorticks_off()
     if shown.log:
         axes.set_yscale("log")
+        _plain_log(axes.yaxis)
     else:
         axes.set_ylim(bottom=0)
-    axes.set(xlabel=shown.x_label, ylabel=shown.y_label)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.legend(handlelength=1.4)

@@ -32,7 +32,11 @@ def freeze(run_folder: Path, tier: str, target: Path = PAPER_TABLES) -> list[str
     written = render(tier, target, target / tier)
     dirty = sum(bool(r["code"]["dirty"]) for r in found)
     warning = [f"warning: {dirty} records come from a working tree with uncommitted changes"] if dirty else []
-    return [f"{len(found)} records: {records_folder(tier, target)}", f"{len(written)} tables: {target / tier}", *warning]
+    return [
+        f"{len(found)} records: {records_folder(tier, target)}",
+        f"{len(written)} tables: {target / tier}",
+        *warning,
+    ]
 
 
 def _replace(cells: Path, paths: list[Path], target: Path) -> None:

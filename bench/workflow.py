@@ -19,32 +19,20 @@ from bench.paths import ROOT
 
 TABLES = ("tabular", "images", "toys", "axes", "claims")
 
-# Only what trains and scores; a change to a table or the report retrains nothing.
-NOT_TRAINING = (
-    "cli",
-    "figures",
-    "tables",
-    "records",
-    "freeze",
-    "drift",
-    "workflow",
-    "config",
-    "recipes",
-    "speed",
-    "plan",
-    "doctor",
-)
-
 
 def training_sources() -> list[Path]:
-    """The sources whose change makes a trained cell stale, in a stable order."""
-    harness = [p for p in (ROOT / "bench").glob("*.py") if p.stem not in NOT_TRAINING]
-    return sorted([*(ROOT / "models").rglob("*.py"), *harness])
+    """The sources whose change may change some trained cell, in a stable order; tables and reports are not in it."""
+    parts = [*(ROOT / "models").rglob("*.py"), *(ROOT / "bench" / "datasets").rglob("*.py")]
+    return sources.closure(ROOT / "bench" / "cell.py", *parts)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The static graph of a run: its cells, and for each result a digest of what it depends on besides its inputs."""
+    """The static graph of a run: its cells, and for each result a digest of what it depends on besides its inputs.
+
+    The digests are parameters of the rules. Listing some hundred sources as inputs of every rule would say the same,
+    slower, and would retrain a family for a change to another.
+    """
 
     config: Config
     options: str  # what the user set, as the command line's options
@@ -76,20 +64,18 @@ class Plan:
         return recipes.digest([code, cell.settings(), cell.recipe.row, cell.recipe.group, self.config.seed])
 
     def rendering(self, *packages: str) -> str:
-        """Digest of what a page depends on besides the records: recipes, code and templates of these parts of ``bench``."""
-        files = [
-            file
-            for name in packages
-            for file in (ROOT / "bench" / name).rglob("*")
-            if file.suffix in (".py", ".j2", ".css")
-        ]
+        """Digest of what a page depends on besides the records: recipes, the code and templates of these packages."""
+        files = sorted(file for name in packages for file in (ROOT / "bench" / name).rglob("*.*"))
         code = sources.digest(*(file for file in files if file.suffix == ".py"))
-        templates = {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix != ".py"}
+        templates = {file.name: file.read_text(encoding="utf-8") for file in files if file.suffix in (".j2", ".css")}
         return recipes.digest([code, templates, [cell.recipe.content for cell in self.cells.values()]])
 
 
 def plan(overrides: Mapping[str, object]) -> Plan:
     """Everything checked that can be checked before the first job starts; UserError otherwise."""
+    # Snakemake reads numbers after --config, and True, but leaves YAML's true a word.
+    words = {"true": True, "false": False}
+    overrides = {key: words.get(value, value) if isinstance(value, str) else value for key, value in overrides.items()}
     config = configuration.load(overrides)
     check_device(config)
     available = availability(config)
@@ -102,9 +88,7 @@ def plan(overrides: Mapping[str, object]) -> Plan:
     for cell in cells:
         check_family(cell)
     if not cells:
-        raise UserError(
-            f"tier {config.tier.name!r}: no recipe has a cell in it whose data is here; see `relaxbench list`"
-        )
+        raise UserError(f"tier {config.tier.name!r}: no recipe has a cell whose data can be had; see `relaxbench list`")
     return Plan(config, options(overrides), {(cell.row, cell.dataset): cell for cell in cells})
 
 

@@ -1,4 +1,4 @@
-"""One environment, said in three files: pyproject.toml (what is needed), constraints.txt (which versions), environment.yml."""
+"""One environment in three files: pyproject.toml (needs), constraints.txt (versions), environment.yml (conda)."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.claims import diffflow, images, modes, snf, survey, symmetry
 from bench.claims.base import Claim, Finding, Result
+from bench.records import identity
 
 _ALL = (
     *images.CLAIMS,
@@ -23,4 +24,5 @@ __all__ = ["REGISTRY", "Claim", "Finding", "Result", "evaluate_all"]
 
 def evaluate_all(records: Sequence[dict]) -> list[Result]:
     """Every claim of ``REGISTRY``, in its order; a claim whose records are missing is ``not run``."""
-    return [Result(claim, claim.decide(records)) for claim in REGISTRY.values()]
+    found = sorted(records, key=identity)  # sums of floats must not depend on the order of files
+    return [Result(claim, claim.decide(found)) for claim in REGISTRY.values()]

@@ -14,7 +14,7 @@ MIN_SEEDS = 3
 
 @dataclass(frozen=True)
 class Dots:
-    """One arm of an experiment in the evidence plot: a value per seed, or a curve (``x`` given) with one ``y`` per x."""
+    """One arm of an experiment in the evidence plot: a value per seed, or with ``x`` a curve."""
 
     panel: str
     label: str
@@ -69,6 +69,8 @@ class Result:
         effect = self.finding.effect
         if effect is None:
             return "—"
+        if self.finding.unit == "share of records":
+            return f"{100 * effect.estimate:.0f} % of records"
         interval = f" [{_short(effect.low)}, {_short(effect.high)}]" if effect.low != effect.high else ""
         unit = f" {self.finding.unit}" if self.finding.unit else ""
         return f"{_short(effect.estimate)}{interval}{unit}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bench.claims.base import MIN_SEEDS, Claim, Dots, Evidence, Finding
 from bench.claims.rules import Comparison, Side, claim, one_sided
-from bench.claims.statistics import difference, logs, stratified
+from bench.claims.statistics import logs, stratified
 from bench.records import values
 
 SHARP = ("rings", "two-spirals", "checkerboard")
@@ -18,6 +18,7 @@ DDPM = Side("DDPM", ("ddpm-simple", "ddpm"))
 THEME = "(c) DiffFlow on sharp boundaries, and its cost"
 STEPS = 10
 SERIES = "mass_outside_by_steps"
+OUTSIDE = "mass outside the support"
 
 
 def at_steps(record: dict, steps: float) -> float | None:
@@ -53,7 +54,9 @@ def decide_at_few_steps(records: Sequence[dict]) -> Finding:
 
 def _with_series(records: Sequence[dict], dataset: str, side: Side) -> list[dict]:
     for row in side.rows:
-        found = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["row"] == row and SERIES in r["series"]]
+        found = [
+            r for r in records if r["run"]["dataset"] == dataset and r["run"]["row"] == row and SERIES in r["series"]
+        ]
         if found:
             return found
     return []
@@ -80,7 +83,9 @@ def decide_slowest(records: Sequence[dict]) -> Finding:
             slowest.append(f"{row} on {dataset}")
             for name in ("diffflow", *sorted(timed)):
                 cell = [r for r in here if r["run"]["row"] == name]
-                shown.append(Dots(dataset, cell[0]["run"]["name"], cell[0]["run"]["group"], tuple(values(cell, metric))))
+                shown.append(
+                    Dots(dataset, cell[0]["run"]["name"], cell[0]["run"]["group"], tuple(values(cell, metric)))
+                )
     if not pairs:
         return Finding("not run", detail="no data set has training times of DiffFlow and of another row")
     seeds = min(len(arm) for both in pairs for arm in both)
@@ -88,7 +93,9 @@ def decide_slowest(records: Sequence[dict]) -> Finding:
     if seeds < MIN_SEEDS:
         return Finding("inconclusive", seeds=seeds, detail="fewer than three seeds", evidence=evidence)
     effect = stratified(pairs)
-    return Finding(one_sided(effect, 0), effect.exp(), "×", seeds, f"the slowest others: {', '.join(slowest)}", evidence)
+    return Finding(
+        one_sided(effect, 0), effect.exp(), "×", seeds, f"the slowest others: {', '.join(slowest)}", evidence
+    )
 
 
 CLAIMS = (
@@ -96,21 +103,21 @@ CLAIMS = (
         "diffflow-sharper-than-nf",
         THEME,
         "DiffFlow draws sharper boundaries than a normalizing flow.",
-        "section 7, expressivity",
-        Comparison(DIFFFLOW, FLOW, "mass_outside", "mass outside the support", "share of samples", SHARP, shown=(DDPM,)),
+        "the survey, section 7, expressivity",
+        Comparison(DIFFFLOW, FLOW, "mass_outside", OUTSIDE, "share of samples", SHARP, shown=(DDPM,)),
     ),
     claim(
         "diffflow-sharper-than-ddpm",
         THEME,
         "DiffFlow draws sharper boundaries than DDPM.",
-        "section 7, expressivity",
-        Comparison(DIFFFLOW, DDPM, "mass_outside", "mass outside the support", "share of samples", SHARP, shown=(FLOW,)),
+        "the survey, section 7, expressivity",
+        Comparison(DIFFFLOW, DDPM, "mass_outside", OUTSIDE, "share of samples", SHARP, shown=(FLOW,)),
     ),
     Claim(
         "diffflow-few-steps",
         THEME,
         "DiffFlow needs fewer sampling steps than DDPM: it is better when both take few.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         f"DiffFlow and DDPM (ddpm-simple or ddpm) on {', '.join(SHARP)}, each sampled with several numbers of steps",
         f"mass outside the support at {STEPS} sampling steps, DiffFlow minus DDPM; mean over seeds and data sets",
         "supported if the 95 % interval lies below 0, refuted if above",
@@ -120,7 +127,7 @@ CLAIMS = (
         "diffflow-slowest",
         THEME,
         "Of all the families DiffFlow is the slowest to train.",
-        "section 7, training speed",
+        "the survey, section 7, training speed",
         f"DiffFlow and every other row on {', '.join(SHARP)}",
         "ratio of seconds to within .1 nat of the end, DiffFlow / slowest other row; geometric mean",
         "supported if the 95 % interval lies above 1, refuted if below",
@@ -130,7 +137,7 @@ CLAIMS = (
         "diffflow-slower-than-ddpm",
         THEME,
         "DiffFlow trains several times slower than DDPM.",
-        "section 7, training speed, after the DiffFlow paper's factor of 6 in two dimensions",
+        "the survey, section 7, training speed, after the DiffFlow paper's factor of 6 in two dimensions",
         Comparison(
             DIFFFLOW, DDPM, "seconds_to_within", "seconds to within .1 nat of its end", "×", SHARP,
             expected="higher", ratio=True, shown=(FLOW,),

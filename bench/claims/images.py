@@ -17,7 +17,9 @@ CLAIMS = (
         THEME,
         "Replacing a flow's slicing by the max-pooling surjection costs no likelihood on images.",
         "after the SurVAE paper's 3.08 and 3.09 bits/dim",
-        Comparison(SURVAE, TWIN, "bits_per_dim", "bits/dim", "bits/dim", IMAGES, margin=0.05, equal=True, shown=(DIFFUSION,)),
+        Comparison(
+            SURVAE, TWIN, "bits_per_dim", "bits/dim", "bits/dim", IMAGES, margin=0.05, equal=True, shown=(DIFFUSION,)
+        ),
     ),
     claim(
         "survae-images-samples",
@@ -30,14 +32,14 @@ CLAIMS = (
         "diffusion-images-samples",
         THEME,
         "Diffusion samples are better than those of normalizing flows.",
-        "section 7, expressivity",
+        "the survey, section 7, expressivity",
         Comparison(DIFFUSION, FLOW, "frechet_distance", "Fréchet distance", "", IMAGES, shown=(SURVAE,)),
     ),
     claim(
         "diffusion-images-passes",
         THEME,
         "Diffusion pays for its samples with many more network passes than a normalizing flow.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         Comparison(
             DIFFUSION, FLOW, "sampling_passes", "network passes per sample", "×", IMAGES,
             expected="higher", margin=10, ratio=True, shown=(SURVAE,),

@@ -16,7 +16,7 @@ CLAIMS = (
         "nf-bridges",
         THEME,
         "A normalizing flow smears mass between separated modes, as a homeomorphism must.",
-        "section 7, expressivity",
+        "the survey, section 7, expressivity",
         # By construction .1 % of the truth itself lies outside the region; ten times that is a bridge.
         Level(FLOW, "mass_outside", "mass outside the modes", "share of samples", ("eight-gaussians",), 0.01),
     ),
@@ -24,14 +24,14 @@ CLAIMS = (
         "nf-mode-collapse",
         THEME,
         "Trained on an energy, a normalizing flow loses modes.",
-        "section 7, expressivity",
+        "the survey, section 7, expressivity",
         Level(NO_NOISE, "modes_missed", "modes missed", COUNT, ("gaussian-mixture",), 0.5),
     ),
     claim(
         "snf-keeps-modes",
         THEME,
         "Stochastic blocks bring back modes that a flow trained on an energy loses.",
-        "section 7, expressivity (SNF over NF)",
+        "the survey, section 7, expressivity (SNF over NF)",
         Comparison(NOISE, NO_NOISE, "modes_missed", "modes missed", COUNT, ("gaussian-mixture",)),
     ),
 )

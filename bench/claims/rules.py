@@ -47,7 +47,9 @@ def invalid(records: Records, metric: str) -> list[str]:
     """Failed gates that void a likelihood-based number."""
     if not metric.startswith(LIKELIHOOD_METRICS):
         return []
-    failed = {(r["run"]["row"], r["run"]["dataset"], g) for r in records for g, v in r["gates"].items() if not v["passed"]}
+    failed = {
+        (r["run"]["row"], r["run"]["dataset"], g) for r in records for g, v in r["gates"].items() if not v["passed"]
+    }
     return [f"gate `{gate}` failed for {row} on {dataset}" for row, dataset, gate in sorted(failed)]
 
 
@@ -83,7 +85,11 @@ class Comparison:
 
     @property
     def statistic(self) -> str:
-        sign = f"ratio of {self.label}, {self.a.name} / {self.b.name}" if self.ratio else f"{self.label}, {self.a.name} minus {self.b.name}"
+        sign = (
+            f"ratio of {self.label}, {self.a.name} / {self.b.name}"
+            if self.ratio
+            else f"{self.label}, {self.a.name} minus {self.b.name}"
+        )
         return f"{sign}; {'geometric ' if self.ratio else ''}mean over seeds{' and data sets' if len(self.datasets) > 1 else ''}"
 
     @property
@@ -96,7 +102,9 @@ class Comparison:
         return f"supported if the 95 % interval lies {sides[0]} {edge:g}, refuted if {sides[1]}{several}"
 
     def __call__(self, records: Records) -> Finding:
-        pairs = {d: (self.a.records(records, d, self.metric), self.b.records(records, d, self.metric)) for d in self.datasets}
+        pairs = {
+            d: (self.a.records(records, d, self.metric), self.b.records(records, d, self.metric)) for d in self.datasets
+        }
         pairs = {d: (a, b) for d, (a, b) in pairs.items() if a and b}
         if not pairs:
             return Finding("not run", detail="no data set has records of both sides")
@@ -107,7 +115,9 @@ class Comparison:
         absent = [d for d in self.datasets if d not in pairs]
         notes = [f"no cells on {', '.join(absent)}"] if absent else []
         if seeds < MIN_SEEDS:
-            return Finding("inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence)
+            return Finding(
+                "inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence
+            )
         effects = {d: difference(a, b) for d, (a, b) in arms.items()}
         overall = stratified(list(arms.values()))
         verdict = self._decide(overall)
@@ -119,7 +129,9 @@ class Comparison:
         notes += [f"{', '.join(against)} says otherwise"] * bool(against) + broken
         if len(effects) > 1:
             notes = [f"{d} {self._text(effect)}" for d, effect in effects.items()] + notes
-        return Finding(verdict, self._scale(overall), "×" if self.ratio else self.unit, seeds, "; ".join(notes), evidence)
+        return Finding(
+            verdict, self._scale(overall), "×" if self.ratio else self.unit, seeds, "; ".join(notes), evidence
+        )
 
     def _arm(self, records: Records) -> Arm:
         found = values(records, self.metric)
@@ -147,7 +159,8 @@ class Comparison:
                 if found and found[0]["run"]["row"] not in taken:
                     taken.add(found[0]["run"]["row"])
                     plotted.append(dots(found, self.metric, dataset))
-        return Evidence(self.label + ("" if self.unit in ("", "×") else f", {self.unit}"), tuple(plotted), log=self.ratio)
+        unit = "" if self.unit in ("", "×", "modes", self.label) else f", {self.unit}"
+        return Evidence(f"{self.label}{unit}", tuple(plotted), log=self.ratio)
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,9 @@ class Level:
 
     @property
     def rule(self) -> str:
-        return f"supported if the 95 % interval lies above {self.threshold:g} {self.unit}, refuted if below".replace("  ", " ")
+        return f"supported if the 95 % interval lies above {self.threshold:g} {self.unit}, refuted if below".replace(
+            "  ", " "
+        )
 
     def __call__(self, records: Records) -> Finding:
         found = {d: self.side.records(records, d, self.metric) for d in self.datasets}
@@ -181,9 +196,13 @@ class Level:
         arms = [values(cell, self.metric) for cell in found.values()]
         seeds = min(map(len, arms))
         shown = tuple(dots(cell, self.metric) for cell in found.values())
-        evidence = Evidence(f"{self.label}, {self.unit}", shown, reference=self.threshold)
+        evidence = Evidence(
+            f"{self.label}, {self.unit}" if self.unit != "modes" else self.label, shown, reference=self.threshold
+        )
         if seeds < MIN_SEEDS:
-            return Finding("inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence)
+            return Finding(
+                "inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence
+            )
         effect = contrast([(1 / len(arms), arm) for arm in arms])
         return Finding(one_sided(effect, self.threshold), effect, self.unit, seeds, evidence=evidence)
 

@@ -55,7 +55,9 @@ def decide_linear_cost(records: Sequence[dict]) -> Finding:
     base = sum(plain) / len(plain)
     extra = [(steps, v - base) for steps, v in points if v > base]
     if seeds < MIN_SEEDS or len({steps for steps, _ in extra}) < 2 or len(extra) < 3:
-        return Finding("inconclusive", seeds=seeds, detail="too few runs cost more than the flow without blocks", evidence=evidence)
+        return Finding(
+            "inconclusive", seeds=seeds, detail="too few runs cost more than the flow without blocks", evidence=evidence
+        )
     effect = slope([math.log(steps) for steps, _ in extra], [math.log(v) for _, v in extra])
     return Finding(inside(effect, 0.75, 1.25), effect, "exponent", seeds, evidence=evidence)
 
@@ -69,7 +71,7 @@ ABLATION_CLAIMS = (
         "snf-better-samples",
         ABLATION,
         "Stochastic blocks make a flow's samples of a two-mode target better.",
-        "section 7, expressivity (SNF over NF)",
+        "the survey, section 7, expressivity (SNF over NF)",
         _against_none("total_variation", "total variation to the truth", ""),
     ),
     claim(
@@ -83,7 +85,7 @@ ABLATION_CLAIMS = (
         "snf-more-ess",
         ABLATION,
         "Stochastic blocks raise the effective sample size.",
-        "after the SNF paper; section 7, sampling efficiency",
+        "after the SNF paper; the survey, section 7, sampling efficiency",
         _against_none("ess", "effective sample size", "share", "higher"),
     ),
     claim(
@@ -97,7 +99,7 @@ ABLATION_CLAIMS = (
         "snf-more-noise",
         ABLATION,
         "The more stochastic steps, the better the samples.",
-        "section 7 (is noise needed at all?)",
+        "the survey, section 7 (is noise needed at all?)",
         f"Metropolis SNFs with {', '.join(map(str, STEPS.values()))} steps per block on {WELL}",
         "least-squares slope of total variation on log2(steps), over all seeds",
         "supported if the 95 % interval lies below 0, refuted if above",
@@ -107,7 +109,7 @@ ABLATION_CLAIMS = (
         "snf-linear-cost",
         ABLATION,
         "The extra cost of stochastic blocks is linear in their number of steps.",
-        "section 7, training speed and sampling efficiency",
+        "the survey, section 7, training speed and sampling efficiency",
         f"Metropolis SNFs with {', '.join(map(str, STEPS.values()))} steps per block, and no blocks, on {WELL}",
         "least-squares exponent p of (ms per sample − that of the flow without blocks) ~ steps^p, over all seeds",
         "supported if the 95 % interval lies within [.75, 1.25], refuted if wholly outside",
@@ -120,7 +122,7 @@ EFFICIENCY_CLAIMS = (
         "snf-slower",
         EFFICIENCY,
         "An SNF samples more slowly than a normalizing flow.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         Comparison(
             METROPOLIS, NONE, "seconds_per_1000_samples", "ms per sample", "×", (WELL,), "higher",
             ratio=True, shown=OTHERS,
@@ -130,7 +132,7 @@ EFFICIENCY_CLAIMS = (
         "snf-ess-per-second",
         EFFICIENCY,
         "Stochastic blocks pay for their time: more effective samples per second.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         Comparison(
             METROPOLIS, NONE, "ess_per_second", "effective samples per second", "×", (WELL,), "higher",
             ratio=True, shown=OTHERS,

@@ -46,7 +46,9 @@ def decide_kinds(records: Sequence[dict]) -> Finding:
 
 
 def decide_one_pass(records: Sequence[dict]) -> Finding:
-    cells = by_cell(r for r in records if r["run"]["group"] in ("VAE", "normalizing flow") and values([r], "sampling_passes"))
+    cells = by_cell(
+        r for r in records if r["run"]["group"] in ("VAE", "normalizing flow") and values([r], "sampling_passes")
+    )
     shown: dict[str, list[dict]] = {}
     for (_, row), cell in cells.items():
         shown.setdefault(row, cell)
@@ -54,12 +56,18 @@ def decide_one_pass(records: Sequence[dict]) -> Finding:
         [r for cell in cells.values() for r in cell],
         lambda r: r["cost"]["sampling_passes"] <= 1,
         lambda r: f"{r['run']['row']} on {r['run']['dataset']}: {r['cost']['sampling_passes']:g} passes",
-        Evidence("network passes per sample", tuple(dots(c, "sampling_passes", "one cell per row") for c in shown.values()), reference=1),
+        Evidence(
+            "network passes per sample",
+            tuple(dots(c, "sampling_passes", "one cell per row") for c in shown.values()),
+            reference=1,
+        ),
     )
 
 
-def _census(records: Sequence[dict], holds: Callable[[dict], bool], describe: Callable[[dict], str], evidence: Evidence) -> Finding:
-    """A sentence about every record: supported if all agree, refuted by a single one. No sampling error, no interval."""
+def _census(
+    records: Sequence[dict], holds: Callable[[dict], bool], describe: Callable[[dict], str], evidence: Evidence
+) -> Finding:
+    """A sentence about every record: supported if all agree, refuted by a single one; nothing is sampled."""
     if not records:
         return Finding("not run", detail="no records to look at")
     broken = [r for r in records if not holds(r)]
@@ -68,7 +76,14 @@ def _census(records: Sequence[dict], holds: Callable[[dict], bool], describe: Ca
     share = 1 - len(broken) / len(records)
     seeds = len({r["run"]["seed"] for r in records})
     detail = f"{len(records)} records" + (f"; exceptions: {', '.join(exceptions)}" if exceptions else ", no exception")
-    return Finding("refuted" if exceptions else "supported", Interval(share, share, share), "of records", seeds, detail, evidence)
+    return Finding(
+        "refuted" if exceptions else "supported",
+        Interval(share, share, share),
+        "share of records",
+        seeds,
+        detail,
+        evidence,
+    )
 
 
 CENSUS_RULE = "supported if it holds for every record, refuted if for any it does not; no interval, nothing is sampled"
@@ -79,7 +94,7 @@ CLAIMS = (
         THEME,
         "Normalizing flows and SurVAE flows made of inference surjections have exact likelihoods, score models through "
         "the probability-flow ODE; VAEs, SNFs and DiffFlow do not.",
-        "section 7, likelihood tractability",
+        "the survey, section 7, likelihood tractability",
         "every cell on continuous data, by the kind of likelihood derived from the model's layers",
         "share of records whose kind is the one the survey names",
         CENSUS_RULE,
@@ -89,7 +104,7 @@ CLAIMS = (
         "one-pass-sampling",
         THEME,
         "VAEs and normalizing flows sample in a single pass.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         "every cell of both families; passes counted by hooks during sampling",
         "share of records with at most one pass of any network",
         CENSUS_RULE,
@@ -99,7 +114,7 @@ CLAIMS = (
         "diffusion-many-passes",
         THEME,
         "Diffusion models need many passes where a flow needs one.",
-        "section 7, sampling efficiency",
+        "the survey, section 7, sampling efficiency",
         Comparison(
             Side("diffusion", ("ddpm-simple", "ddpm")), Side("normalizing flow", ("realnvp",)), "sampling_passes",
             "network passes per sample", "×", (*TOYS, "rings", "two-spirals"), "higher", margin=10, ratio=True,
@@ -109,7 +124,7 @@ CLAIMS = (
         "vae-trains-fast",
         THEME,
         "VAEs train faster than normalizing flows.",
-        "section 7, training speed",
+        "the survey, section 7, training speed",
         Comparison(
             Side("VAE", ("vae",)), Side("normalizing flow", ("realnvp",)), "seconds_to_within",
             "seconds to within .1 nat of its end", "×", TOYS, ratio=True,
@@ -119,10 +134,12 @@ CLAIMS = (
         "snf-trains-easier",
         THEME,
         "SNFs are easier to train than normalizing flows: they converge in fewer steps.",
-        "section 7, training speed",
+        "the survey, section 7, training speed",
         Comparison(
-            Side("SNF", ("snf-metropolis", "snf-langevin")), Side("flow without stochastic blocks", ("snf-none", "realnvp")),
-            "steps_to_within", "steps to within .1 nat of its end", "×", ("double-well", "gaussian-mixture"), ratio=True,
+            Side("SNF", ("snf-metropolis", "snf-langevin")),
+            Side("flow without stochastic blocks", ("snf-none", "realnvp")),
+            "steps_to_within", "steps to within .1 nat of its end", "×", ("double-well", "gaussian-mixture"),
+            ratio=True,
         ),
     ),
 )  # fmt: skip

@@ -19,12 +19,17 @@ from bench.tables.layout import to_html
 from bench.tables.summary import GROUPS, failures
 
 HERE = Path(__file__).parent
-TABLES = {"axes": "The four axes, measured", "toys": "Known densities and energies", "images": "Images", "tabular": "Tabular data"}
+TABLES = {
+    "axes": "The four axes, measured",
+    "toys": "Known densities and energies",
+    "images": "Images",
+    "tabular": "Tabular data",
+}
 TRADEOFFS = ("checkerboard", "double-well")
 
 
 def write(run_folder: Path, out: Path, data: Path = Path("data")) -> Path:
-    """Render ``run_folder``'s records to the page ``out``. ``data``: prepared sets, for the real images beside samples."""
+    """Render ``run_folder``'s records to the page ``out``. ``data`` holds the real images."""
     cells = run_folder / "cells"
     found = records.read_all(cells) if cells.is_dir() else []
     if not found:
@@ -37,7 +42,11 @@ def page(found: Sequence[dict], cells: Path, data: Path) -> str:
     tier = found[0]["run"]["tier"]
     results = evaluate_all(found)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("page.html.j2").render(
         tier=tier,
@@ -115,7 +124,10 @@ def _trouble(found: Sequence[dict]) -> list[tuple[str, str, list[str]]]:
 
 def _provenance(found: Sequence[dict]) -> list[tuple[str, str]]:
     """What the records say of code and machine; several values where a run mixes them."""
-    commits = {f"{r['code']['commit'] or 'no commit'}{' (with uncommitted changes)' if r['code']['dirty'] else ''}" for r in found}
+    commits = {
+        f"{r['code']['commit'] or 'no commit'}{' (with uncommitted changes)' if r['code']['dirty'] else ''}"
+        for r in found
+    }
     keys = sorted({key for r in found for key in r["environment"]})
     rows = [("commit", commits), *((key, {str(r["environment"].get(key)) for r in found}) for key in keys)]
     return [(key, ", ".join(sorted(values))) for key, values in rows]

@@ -9,6 +9,7 @@ from bench.errors import nearest
 from bench.paths import write_text
 from bench.recipes import Recipe
 from bench.recipes import recipes as all_recipes
+from bench.records import identity
 from bench.tables import axes, claims, images, tabular, toys
 from bench.tables.layout import FORMATS, WRITERS, Table
 
@@ -29,17 +30,21 @@ def build(name: str, records: Sequence[dict], tier: str, recipes: Mapping[str, R
     """The table as data. ``recipes`` give the published figures (default: the repository's)."""
     if name not in BUILDERS:
         raise nearest(name, NAMES, "table")
-    return BUILDERS[name](records, tier, all_recipes() if recipes is None else recipes)
+    return BUILDERS[name](sorted(records, key=identity), tier, all_recipes() if recipes is None else recipes)
 
 
-def render(name: str, records: Sequence[dict], tier: str, fmt: str = "md", recipes: Mapping[str, Recipe] | None = None) -> str:
+def render(
+    name: str, records: Sequence[dict], tier: str, fmt: str = "md", recipes: Mapping[str, Recipe] | None = None
+) -> str:
     """One of ``NAMES`` in one of ``FORMATS``: md, csv, tex, html (a fragment)."""
     if fmt not in WRITERS:
         raise nearest(fmt, FORMATS, "table format")
     return WRITERS[fmt](build(name, records, tier, recipes))
 
 
-def write_all(records: Sequence[dict], folder: Path, tier: str, recipes: Mapping[str, Recipe] | None = None) -> list[Path]:
+def write_all(
+    records: Sequence[dict], folder: Path, tier: str, recipes: Mapping[str, Recipe] | None = None
+) -> list[Path]:
     """Every table as ``{folder}/{name}.md`` and ``.csv``; returns the paths."""
     paths = []
     for name in NAMES:

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 
 from bench.recipes import Recipe
 from bench.records import by_cell
-from bench.tables.grid import Column, value
+from bench.tables.grid import Column, seeds, value
 from bench.tables.layout import Cell, Section, Table
-from bench.tables.summary import COLUMNS, GROUPS, LIKELIHOOD_NAMES, SPREAD, Marks, datum, likelihood_kind, number, summarise
+from bench.tables.summary import (
+    COLUMNS,
+    GROUPS,
+    LIKELIHOOD_NAMES,
+    SPREAD,
+    Marks,
+    datum,
+    likelihood_kind,
+    number,
+    summarise,
+)
 
 REPRESENTATIVES = {
     "baseline": ("gaussian",),
@@ -36,6 +46,7 @@ class Axis:
     columns: tuple[Column, ...]
 
 
+LIKELIHOOD = "likelihood tractability"
 EXPRESSIVITY = {
     "toy": (
         Column("kl_to_truth", "KL to truth, nats", 3, signed="upper"),
@@ -50,8 +61,8 @@ SHARED = (
     Axis(
         "training speed",
         (
-            Column("seconds_to_within", "s to within .1 nat of its end", cost=True),
-            Column("steps_to_within", "steps to the same", cost=True),
+            Column("seconds_to_within", "converged, s", cost=True),
+            Column("steps_to_within", "converged, steps", cost=True),
         ),
     ),
     Axis(
@@ -63,7 +74,7 @@ SHARED = (
         ),
     ),
     Axis(
-        "likelihood tractability",
+        LIKELIHOOD,
         (
             Column("likelihood_passes", "passes per likelihood", cost=True),
             Column("seconds_per_1000_likelihoods", "ms per likelihood", cost=True),
@@ -75,7 +86,8 @@ CAPTION = (
     "The survey compares families in words on four axes: expressivity, training speed, sampling efficiency and "
     "likelihood tractability. Here they are measured, on data sets that families share. A family is represented by "
     "the row named, chosen before the runs and not by its score (bench/tables/axes.py lists the order). Nothing is "
-    "ranked: cells may differ in the kind of their likelihood. ms per sample and per likelihood are amortised over a "
+    "ranked: cells may differ in the kind of their likelihood. Converged: to within .1 nat of its own final validation "
+    "loss, in seconds of training and in steps. ms per sample and per likelihood are amortised over a "
     "batch. Gap: how much a lower bound gains when it is tightened, nats; 0 for an exact likelihood, and a dash where "
     "no tighter estimate exists. ≤: an upper bound; ≈: from an ODE estimate."
 )
@@ -129,12 +141,15 @@ def _section(dataset: str, rows: Mapping[str, list[dict]], marks: Marks) -> tupl
                 *(value(records, c) for _, c in shown),
                 Cell(LIKELIHOOD_NAMES[likelihood_kind(records)]),
                 gap,
+                seeds(records),
             )
         )
         data += [datum(records, c.metric, axis=axis) for axis, c in shown]
         data += [gap_datum] if gap_datum else []
-    header = ("family", "row", *(c.title for _, c in shown), "likelihood", "gap, nats")
-    return Section(dataset, header, tuple(lines), text_columns=2), data
+    header = ("family", "row", *(c.title for _, c in shown), "likelihood", "gap, nats", "seeds")
+    spans = [(name, sum(axis == name for axis, _ in shown)) for name in dict.fromkeys(axis for axis, _ in shown)]
+    spans = [("", 2), *((name, count + 2 * (name == LIKELIHOOD)) for name, count in spans), ("", 1)]
+    return Section(dataset, header, tuple(lines), text_columns=2, spans=tuple(spans)), data
 
 
 def _gap(records: Sequence[dict]) -> tuple[Cell, dict | None]:
@@ -143,12 +158,14 @@ def _gap(records: Sequence[dict]) -> tuple[Cell, dict | None]:
     if kind == "exact":
         return Cell("0"), None
     bound = "log_likelihood" if kind == "lower_bound" else "log_likelihood_lower_bound"
-    tighter = ["log_likelihood_importance_bound", "log_likelihood_ode", *(["log_likelihood"] if kind != "lower_bound" else [])]
+    tighter = [
+        "log_likelihood_importance_bound",
+        "log_likelihood_ode",
+        *(["log_likelihood"] if kind != "lower_bound" else []),
+    ]
     below = summarise(records, bound)
     above = next((s for name in tighter if (s := summarise(records, name))), None)
     if below is None or above is None:
         return Cell("—", tone="absent"), None
     extra = {"metric": "gap", "unit": "nats", "better": "lower", "mean": above.mean - below.mean, "sd_over_seeds": None}
-    return Cell(number(above.mean - below.mean, 3)), datum(records, bound, axis="likelihood tractability") | extra
-
-
+    return Cell(number(above.mean - below.mean, 3)), datum(records, bound, axis=LIKELIHOOD) | extra

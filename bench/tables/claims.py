@@ -41,7 +41,9 @@ def build(records: Sequence[dict], tier: str, recipes: Mapping[str, Recipe]) -> 
 
 def _verdict(result: Result) -> tuple[Cell, ...]:
     claim, finding = result.claim, result.finding
-    verdict = Cell(finding.verdict, bold=finding.verdict in ("supported", "refuted"), tone=finding.verdict.replace(" ", "-"))
+    verdict = Cell(
+        finding.verdict, bold=finding.verdict in ("supported", "refuted"), tone=finding.verdict.replace(" ", "-")
+    )
     sentence = Cell(f"{claim.sentence} ({claim.section})")
     return Cell(claim.id), sentence, verdict, Cell(result.effect_text()), Cell(str(finding.seeds or "—"))
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from bench.tables.layout import Cell, Section
 from bench.tables.summary import (
-    LIKELIHOOD_NAMES, SIGNS, Marks, best, compact, datum, likelihood_kind, order, summarise, with_spread,
+    LIKELIHOOD_NAMES,
+    SIGNS,
+    Marks,
+    best,
+    compact,
+    datum,
+    ended_well,
+    likelihood_kind,
+    order,
+    summarise,
+    with_spread,
 )  # fmt: skip
 
 
@@ -27,24 +37,34 @@ class Column:
     scale: float = 1.0
 
 
-def section(dataset: str, rows: Mapping[str, Sequence[dict]], columns: Sequence[Column], marks: Marks) -> tuple[Section, list]:
+def section(
+    dataset: str, rows: Mapping[str, Sequence[dict]], columns: Sequence[Column], marks: Marks
+) -> tuple[Section, list]:
     """The grid of one data set and the long-form rows of the same; columns without a value are left out."""
     shown = [c for c in columns if any(summarise(found, c.metric) for found in rows.values())]
     leaders = {c.metric: set() if c.cost else best(rows, c.metric, c.samples) for c in shown}
     ranked = sorted(rows, key=lambda row: order(rows[row]))
     lines = [_line(rows[row], shown, leaders, marks) for row in ranked]
     data = [datum(rows[r], c.metric, r in leaders[c.metric], marks.letter(rows[r])) for r in ranked for c in shown]
-    header = ("row", "family", "likelihood", *(c.title for c in shown))
+    header = ("row", "family", "likelihood", *(c.title for c in shown), "seeds")
     return Section(dataset, header, tuple(lines), text_columns=3), data
 
 
-def _line(records: Sequence[dict], columns: Sequence[Column], leaders: Mapping[str, set[str]], marks: Marks) -> tuple[Cell, ...]:
+def _line(
+    records: Sequence[dict], columns: Sequence[Column], leaders: Mapping[str, set[str]], marks: Marks
+) -> tuple[Cell, ...]:
     run, kind = records[0]["run"], likelihood_kind(records)
     noted = marks.of(records, f"{run['name']}, {run['dataset']}: ")
     ended = any(r["status"] == "ok" for r in records)
     name = Cell(run["name"], marks=(marks.letter(records), *noted), tone="failed" if noted else "")
     lead = (name, Cell(run["group"]), Cell(LIKELIHOOD_NAMES[kind] if ended else records[0]["status"]))
-    return (*lead, *(value(records, c, run["row"] in leaders[c.metric]) for c in columns))
+    return (*lead, *(value(records, c, run["row"] in leaders[c.metric]) for c in columns), seeds(records))
+
+
+def seeds(records: Sequence[dict]) -> Cell:
+    """How many ended well; of how many, where some did not."""
+    ended = ended_well(records)
+    return Cell(str(ended) if ended == len(records) else f"{ended} of {len(records)}")
 
 
 def value(records: Sequence[dict], column: Column, bold: bool = False) -> Cell:
@@ -53,7 +73,7 @@ def value(records: Sequence[dict], column: Column, bold: bool = False) -> Cell:
         return Cell("—", tone="absent")
     if column.cost:
         return Cell(compact(column.scale * found.mean))
-    return Cell(with_spread(found, column.digits, _sign(records, column), column.scale), bold)
+    return Cell(with_spread(found, column.digits, _sign(records, column), column.scale, ended_well(records)), bold)
 
 
 def _sign(records: Sequence[dict], column: Column) -> str:

@@ -30,6 +30,7 @@ class Section:
     rows: tuple[tuple[Cell, ...], ...]
     text_columns: int = 1
     wrap: bool = False
+    spans: tuple[tuple[str, int], ...] = ()  # headings over groups of columns, in html
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def _md_text(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """A fragment: no page around it, classes for the report's style sheet."""
-    caption = f"<details class='caption'><summary>How to read this table</summary><p>{html.escape(table.caption)}</p></details>"
+    summary = "<summary>How to read this table</summary>"
+    caption = f"<details class='caption'>{summary}<p>{html.escape(table.caption)}</p></details>"
     sections = "\n".join(f"<h3>{html.escape(s.title)}</h3>\n{_html_grid(s)}" for s in table.sections)
     legends = "\n".join(_html_legend(title, legend) for title, legend in _legends(table) if legend)
     return f"<section class='table' id='table-{table.name}'>\n{caption}\n{sections}\n{legends}\n</section>\n"
@@ -116,13 +118,14 @@ def _html_grid(section: Section) -> str:
         return "<p class='absent'>No cells yet.</p>"
     kinds = ["text" if i < section.text_columns else "number" for i in range(len(section.header))]
     head = "".join(f"<th class='{k}'>{html.escape(t)}</th>" for t, k in zip(section.header, kinds, strict=True))
+    if section.spans:
+        over = "".join(f"<th colspan='{n}'>{html.escape(title)}</th>" for title, n in section.spans)
+        head = f"{over}</tr><tr>{head}"
     rows = "\n".join(
         "<tr>" + "".join(_html_cell(cell, k) for cell, k in zip(row, kinds, strict=True)) + "</tr>"
         for row in section.rows
     )
-    return (
-        f"<div class='scroll'><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
-    )
+    return f"<div class='scroll'><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
 
 
 def _html_cell(cell: Cell, kind: str) -> str:
@@ -152,7 +155,7 @@ def _tex_text(text: str) -> str:
 
 def to_tex(table: Table) -> str:
     """One booktabs table per section."""
-    return "\n".join(_tex_section(table, section) for section in table.sections)
+    return "\n".join(_tex_section(table, section) for section in table.sections) or "% no cells yet\n"
 
 
 def _tex_section(table: Table, section: Section) -> str:

@@ -15,7 +15,9 @@ HEADER = ("row", "family", "data set", "unit", "ours", "published", "difference"
 Cells = Mapping[tuple[str, str], Sequence[dict]]
 
 
-def section(cells: Cells, recipes: Mapping[str, Recipe], tier: str, tabular: bool, marks: Marks) -> tuple[Section, list]:
+def section(
+    cells: Cells, recipes: Mapping[str, Recipe], tier: str, tabular: bool, marks: Marks
+) -> tuple[Section, list]:
     """Every published figure of the recipes, with our verdict on it, and the long-form rows of the same."""
     rows, data = [], []
     for dataset, row, recipe, published in _figures(recipes, tabular):
@@ -34,7 +36,9 @@ def _figures(recipes: Mapping[str, Recipe], tabular: bool) -> list[tuple[str, st
         if (dataset in TABULAR) == tabular
     ]
     known = list(TABULAR)
-    return sorted(figures, key=lambda f: (known.index(f[0]) if f[0] in known else 9, f[0], GROUPS.index(f[2].group), f[1]))
+    return sorted(
+        figures, key=lambda f: (known.index(f[0]) if f[0] in known else 9, f[0], GROUPS.index(f[2].group), f[1])
+    )
 
 
 def _line(dataset: str, row: str, recipe: Recipe, published: Mapping, records: Sequence[dict], tier: str, marks: Marks):
@@ -76,5 +80,3 @@ def _source(published: Mapping) -> str:
     kind = f"; ± is {published['kind']}" if published.get("error") is not None and published.get("kind") else ""
     dequantization = f"; {published['dequantization']} dequantization" if published.get("dequantization") else ""
     return f"{published['source']}{kind}{dequantization}"
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,11 @@ LIKELIHOOD_NAMES = {
     "exact": "exact", "lower_bound": "lower bound", "importance_bound": "importance bound", "ode": "ODE estimate",
     "none": "none",
 }  # fmt: skip
-SPREAD = "Ours: mean over seeds ± standard deviation over seeds (number of seeds)."
+SPREAD = "Mean over seeds ± standard deviation over seeds; the number of seeds in brackets or in its own column."
 RANKING = (
     "Bold: best of its comparability class (superscript letter), and those the seeds do not tell apart from it "
-    "(difference within two standard errors); none where no cell of the class stands out. Ranked only with three or more "
-    "seeds and no failed gate."
+    "(difference within two standard errors); none where these are more than half of the class. Ranked only with three "
+    "or more seeds and no failed gate."
 )
 SIGN_LEGEND = "≥ and ≤: a bound; ≈: an ODE estimate; no sign: exact."
 
@@ -75,11 +76,19 @@ def number(value: float, digits: int) -> str:
     return text.replace("-", "−")
 
 
-def with_spread(summary: Summary | None, digits: int, sign: str = "", scale: float = 1.0) -> str:
+def with_spread(
+    summary: Summary | None, digits: int, sign: str = "", scale: float = 1.0, seeds: int | None = None
+) -> str:
+    """``≤ 0.148 ± 0.006 (3)``; without the number of seeds where it is the one a column already shows."""
     if summary is None:
         return "—"
     spread = "" if summary.sd is None else f" ± {number(scale * summary.sd, digits)}"
-    return f"{sign}{number(scale * summary.mean, digits)}{spread} ({summary.n})"
+    count = "" if summary.n == seeds else f" ({summary.n})"
+    return f"{sign}{number(scale * summary.mean, digits)}{spread}{count}"
+
+
+def ended_well(records: Sequence[dict]) -> int:
+    return sum(r["status"] == "ok" for r in records)
 
 
 def compact(value: float | None) -> str:
@@ -94,10 +103,11 @@ def likelihood_kind(records: Sequence[dict]) -> str:
     return kinds.pop() if len(kinds) == 1 else "none"
 
 
-def order(records: Iterable[dict]) -> tuple[int, str]:
-    """Families in the survey's order, rows by name within."""
+def order(records: Iterable[dict]) -> tuple:
+    """Families in the survey's order, rows by name within, numbers in a name by value."""
     run = next(iter(records))["run"]
-    return (GROUPS.index(run["group"]) if run["group"] in GROUPS else len(GROUPS), run["row"])
+    name = tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", run["row"]))
+    return (GROUPS.index(run["group"]) if run["group"] in GROUPS else len(GROUPS), name)
 
 
 def comparability(records: Sequence[dict], samples_only: bool = False) -> tuple[tuple[str, str], ...]:
@@ -116,7 +126,7 @@ def best(cells: Mapping[str, Sequence[dict]], metric: str, samples_only: bool = 
         if found and found.n >= MIN_SEEDS and found.better and uniform and not failures(records):
             classes.setdefault(comparability(records, samples_only), []).append((row, found))
     found = [(members, _leaders(members)) for members in classes.values()]
-    return {row for members, leaders in found if len(leaders) < len(members) for row in leaders}
+    return {row for members, leaders in found if 2 * len(leaders) <= len(members) for row in leaders}
 
 
 def _leaders(members: Sequence[tuple[str, Summary]]) -> list[str]:

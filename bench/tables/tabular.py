@@ -9,7 +9,18 @@ from bench.records import by_cell
 from bench.tables import published
 from bench.tables.layout import Cell, Section, Table
 from bench.tables.summary import (
-    COLUMNS, RANKING, SIGN_LEGEND, SIGNS, SPREAD, Marks, best, datum, likelihood_kind, order, summarise, with_spread,
+    COLUMNS,
+    RANKING,
+    SIGN_LEGEND,
+    SIGNS,
+    SPREAD,
+    Marks,
+    best,
+    datum,
+    likelihood_kind,
+    order,
+    summarise,
+    with_spread,
 )  # fmt: skip
 from bench.tables.verdict import RULE
 

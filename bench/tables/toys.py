@@ -31,7 +31,8 @@ ENERGIES = (
 CAPTION = (
     "KL(truth ‖ model) in nats, an upper bound where the likelihood is a lower bound; mass outside: share of samples "
     "outside the support of the truth (its high-density region where the support is the plane); total variation: "
-    "between 2-D histograms of samples and of the truth (a perfect sampler's finite sample scores above 0). ESS: effective sample size of importance weights, as a share."
+    "between 2-D histograms of samples and of the truth (a perfect sampler's finite sample scores above 0). "
+    "ESS: effective sample size of importance weights, as a share."
 )
 
 
@@ -41,7 +42,9 @@ def build(records: Sequence[dict], tier: str, recipes: Mapping[str, Recipe]) -> 
     for kind, columns in (("toy", DENSITIES), ("energy", ENERGIES)):
         cells = by_cell(r for r in records if r["data"]["kind"] == kind)
         for dataset in sorted({d for d, _ in cells}):
-            grid, rows = section(dataset, {row: found for (d, row), found in cells.items() if d == dataset}, columns, marks)
+            grid, rows = section(
+                dataset, {row: found for (d, row), found in cells.items() if d == dataset}, columns, marks
+            )
             sections.append(grid)
             data += rows
     return Table(

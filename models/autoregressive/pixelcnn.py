@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ class PixelCNN(Model):
     def __init__(self, network: GatedPixelCNN, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.network, self.shape, self.levels = network, tuple(shape), network.levels
+        self.dim = math.prod(shape)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -31,7 +34,7 @@ class PixelCNN(Model):
         return -sum_rest(F.cross_entropy(self._logits(x), x.long(), reduction="none"))
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        chunk = max(1, MAX_LOGITS // (self.levels * self.shape[0] * self.shape[1] * self.shape[2]))
+        chunk = max(1, MAX_LOGITS // (self.levels * self.dim))
         noise = torch.rand(n, *self.shape, dtype=self._like.dtype, device=self._like.device)
         return torch.cat([self.decode(part) for part in noise.split(chunk)])
 
@@ -40,16 +43,19 @@ class PixelCNN(Model):
         """Uniform noise -> x with x_i the quantile noise_i of P(x_i | x_<i): ancestral sampling, run in parallel.
 
         Jacobi iteration (Song et al. 2021, arXiv 2002.03629): every pixel is drawn anew from the previous guess
-        with its own fixed noise. After t passes the first t pixels are final, so a guess that no longer changes
+        with its own fixed noise. After t passes the first t pixels are final, so an image that no longer changes
         is the ancestral sample itself; that takes D passes at worst and far fewer in practice.
         """
         x = torch.zeros_like(noise, dtype=torch.long)
-        for _ in range(x[0].numel()):
-            cumulative = self._logits(x).softmax(1).cumsum(1)
-            guess = (cumulative <= noise[:, None]).sum(1).clamp(max=self.levels - 1)
-            if torch.equal(guess, x):
+        moving = torch.arange(len(x), device=x.device)
+        for _ in range(self.dim):
+            cumulative = self._logits(x[moving]).softmax(1).cumsum(1)
+            guess = (cumulative <= noise[moving, None]).sum(1).clamp(max=self.levels - 1)
+            changed = (guess != x[moving]).flatten(1).any(1)
+            x[moving] = guess
+            moving = moving[changed]
+            if not len(moving):
                 break
-            x = guess
         return x
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -56,7 +56,12 @@ class Score(nn.Module):
         self.sde, self.network = sde, network
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return -self.network(t, x, context) / self.sde.marginal(t, x)[1]
+        return -self.noise(t, x, context) / self.sde.marginal(t, x)[1]
+
+    def noise(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """ε(t, x); the network sees -log std(t), which tells small noise levels apart as well as large ones."""
+        std = self.sde.marginal(t, x)[1]
+        return self.network(-std.log().flatten(), x, context)
 
 
 class ProbabilityFlow(nn.Module):
@@ -117,7 +122,7 @@ class ScoreSDE(ContinuousModel):
         t = self.eps + (1 - self.eps) * stratified_times(len(x0), x0)
         factor, std = self.score.sde.marginal(t, x0)
         noise = torch.randn_like(x0)
-        error = (self.score.network(t, factor * x0 + std * noise, context) - noise) ** 2
+        error = (self.score.noise(t, factor * x0 + std * noise, context) - noise) ** 2
         if self.weighting == "likelihood":
             error = error * self.score.sde.rate(t, x0) / std**2
         return error.mean()

@@ -64,7 +64,7 @@ class BatchNorm(Layer):
     paper takes the statistics of the whole training set).
     """
 
-    def __init__(self, features: int, momentum: float = 0.01, eps: float = 1e-5) -> None:
+    def __init__(self, features: int, momentum: float = 0.05, eps: float = 1e-5) -> None:
         super().__init__()
         self.log_gamma = nn.Parameter(torch.zeros(features))
         self.beta = nn.Parameter(torch.zeros(features))

@@ -60,7 +60,9 @@ class MADE(nn.Module):
             )
         else:
             self.blocks = nn.ModuleList(
-                nn.Sequential(activation_module(activation), nn.Dropout(dropout), MaskedLinear(after[:, None] >= before))
+                nn.Sequential(
+                    activation_module(activation), nn.Dropout(dropout), MaskedLinear(after[:, None] >= before)
+                )
                 for before, after in zip(degrees[:-1], degrees[1:], strict=True)
             )
         self.activation = nn.Identity() if residual else activation_module(activation)

@@ -81,4 +81,6 @@ def residual_branch(first: nn.Linear, second: nn.Linear, activation: Activation,
     """The branch of a pre-activation residual block; its last layer starts small."""
     nn.init.uniform_(second.weight, -1e-3, 1e-3)
     nn.init.uniform_(second.bias, -1e-3, 1e-3)
-    return nn.Sequential(activation_module(activation), first, activation_module(activation), nn.Dropout(dropout), second)
+    return nn.Sequential(
+        activation_module(activation), first, activation_module(activation), nn.Dropout(dropout), second
+    )

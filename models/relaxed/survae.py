@@ -29,7 +29,6 @@ from models.relaxed.surjections import (
     SignedAbs,
     Slice,
     Sort,
-    StochasticPermutation,
 )
 
 
@@ -39,21 +38,14 @@ def _affine_coupling(dim: int, hidden: Sequence[int], scale: Scale) -> Layer:
     return Coupling(AffineMap(scale), moved, network)
 
 
-def _flow(
-    spec: DataSpec,
-    symmetry: Iterable[Layer],
-    couplings: int,
-    hidden: Sequence[int],
-    scale: Scale,
-    between: type[Layer] = Reverse,
-) -> Model:
-    """The symmetry, then ``couplings`` times (affine coupling, ``between``), a standard normal.
+def _flow(spec: DataSpec, symmetry: Iterable[Layer], couplings: int, hidden: Sequence[int], scale: Scale) -> Model:
+    """The symmetry, then ``couplings`` times (affine coupling, reverse), a standard normal.
 
     The data enter as they are: moving them by their empirical mean would break the symmetry about the axes.
     """
     if len(spec.shape) != 1 or spec.dim < 2:
         raise ValueError(f"this SurVAE flow takes vectors of two values or more, not data of shape {spec.shape}")
-    steps = [layer for _ in range(couplings) for layer in (_affine_coupling(spec.dim, hidden, scale), between())]
+    steps = [layer for _ in range(couplings) for layer in (_affine_coupling(spec.dim, hidden, scale), Reverse())]
     return ChainModel([*preprocessing(spec, squash="none"), *symmetry, *steps], StandardNormal(spec.shape))
 
 
@@ -79,19 +71,9 @@ def abs_flow(
 
 
 @register("sort-flow")
-def sort_flow(
-    spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "exp"
-) -> Model:
-    """SortFlow for exchangeable vectors: sorted values, their first and log-like increments, the couplings."""
+def sort_flow(spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "exp") -> Model:
+    """SortFlow for exchangeable vectors: sorted values, the logarithm-like map of their increments, the couplings."""
     return _flow(spec, [Sort(), Increments()], couplings, hidden, scale)
-
-
-@register("permute-flow")
-def permute_flow(
-    spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "exp"
-) -> Model:
-    """PermuteFlow for exchangeable vectors: a stochastic permutation around every coupling. A lower bound."""
-    return _flow(spec, [StochasticPermutation()], couplings, hidden, scale, between=StochasticPermutation)
 
 
 @register("signed-abs-flow")
@@ -134,7 +116,9 @@ def max_pool_flow(
         raise ValueError(f"pooling is {pooling!r}; it takes max or none")
     channels, height, wide = 4 * spec.shape[0], spec.shape[1] // 2, spec.shape[2] // 2
     if spec.shape[1] % 2**scales or spec.shape[2] % 2**scales:
-        raise ValueError(f"scales is {scales}, but images of shape {spec.shape} cannot be halved that often; choose fewer")
+        raise ValueError(
+            f"scales is {scales}, but images of shape {spec.shape} cannot be halved that often; choose fewer"
+        )
     layers: list[Layer] = [Squeeze()]
     for level in range(scales):
         if level > 0:

@@ -24,8 +24,17 @@ UNITS = {
 
 def metric(name: str, value: float | None) -> dict:
     unit, better = UNITS[name]
-    spread = {"value": 0.01, "kind": "standard error of the mean over examples"} if unit in ("nats", "bits/dim") else None
-    return {"value": value, "unit": unit, "better": better, "n": 10_000, "estimator": "synthetic", "uncertainty": spread}
+    spread = (
+        {"value": 0.01, "kind": "standard error of the mean over examples"} if unit in ("nats", "bits/dim") else None
+    )
+    return {
+        "value": value,
+        "unit": unit,
+        "better": better,
+        "n": 10_000,
+        "estimator": "synthetic",
+        "uncertainty": spread,
+    }
 
 
 def record(
@@ -76,7 +85,13 @@ def record(
     }  # fmt: skip
 
 
-def seeds(values: Mapping[str, tuple[float, ...]], row: str, dataset: str, costs: Mapping[str, tuple[float, ...]] | None = None, **options) -> list[dict]:
+def seeds(
+    values: Mapping[str, tuple[float, ...]],
+    row: str,
+    dataset: str,
+    costs: Mapping[str, tuple[float, ...]] | None = None,
+    **options,
+) -> list[dict]:
     """One record per seed: metric -> one value per seed."""
     columns = {**values, **(costs or {})}
     count = len(next(iter(columns.values())))
@@ -129,9 +144,19 @@ def run(tier: str = "quick", n: int = 3) -> list[dict]:
     """A plausible quick run: toys, energies, digits, two tabular sets; one diverged run, one failed gate."""
     rng = random.Random(0)
     found = [_toy(row, dataset, s, rng, tier) for dataset in TOYS for row in ROWS for s in range(n)]
-    found += [_energy(row, dataset, s, rng, tier) for dataset in ("double-well", "gaussian-mixture") for row in WELL for s in range(n)]
+    found += [
+        _energy(row, dataset, s, rng, tier)
+        for dataset in ("double-well", "gaussian-mixture")
+        for row in WELL
+        for s in range(n)
+    ]
     found += [_image(row, s, rng, tier) for row in IMAGES for s in range(n)]
-    found += [_tabular(row, d, s, rng, tier) for d in ("breast-cancer", "photo-patches") for row in ("realnvp", "maf", "rq-nsf-ar", "vae") for s in range(n)]
+    found += [
+        _tabular(row, d, s, rng, tier)
+        for d in ("breast-cancer", "photo-patches")
+        for row in ("realnvp", "maf", "rq-nsf-ar", "vae")
+        for s in range(n)
+    ]
     return sorted(found, key=records.identity)
 
 
@@ -188,11 +213,16 @@ def _energy(row: str, dataset: str, seed: int, rng: random.Random, tier: str) ->
     }  # fmt: skip
     kind = "exact" if row == "snf-none" else "lower_bound"
     return record(row, dataset, seed, group="stochastic normalizing flow", kind="energy", likelihood=kind, tier=tier,
-                  metrics=metrics, cost=cost, series=_curve(2 + noisy, rng), name=row.replace("snf", "SNF"))  # fmt: skip
+                  name=row.replace("snf", "SNF"), metrics=metrics, cost=cost, series=_curve(2 + noisy, rng))  # fmt: skip
 
 
 def _image(row: str, seed: int, rng: random.Random, tier: str) -> dict:
-    groups = {"glow": "normalizing flow", "survae-image-baseline": "SurVAE flow", "max-pool-flow": "SurVAE flow", "pixelcnn": "autoregressive"}
+    groups = {
+        "glow": "normalizing flow",
+        "survae-image-baseline": "SurVAE flow",
+        "max-pool-flow": "SurVAE flow",
+        "pixelcnn": "autoregressive",
+    }
     group = groups.get(row) or ROWS[row][1]
     kind = {"pixelcnn": "exact", "gan": "none"}.get(row, "lower_bound")
     metrics = {"frechet_distance": rng.gauss(12, 0.4)}
@@ -223,7 +253,9 @@ def artifacts(found: list[dict], cells: Path) -> None:
             arrays["samples"] = generator.integers(0, 17, (100, 1, 8, 8)).astype(np.uint8)
         elif item["data"]["shape"] == [2]:
             centres = 2.8 * np.stack([np.cos(a := np.arange(8) * np.pi / 4), np.sin(a)], 1)
-            arrays["samples"] = (centres[generator.integers(0, 8, 5000)] + 0.4 * generator.normal(size=(5000, 2))).astype(np.float32)
+            arrays["samples"] = (
+                centres[generator.integers(0, 8, 5000)] + 0.4 * generator.normal(size=(5000, 2))
+            ).astype(np.float32)
             if item["likelihood"]["kind"] in ("exact", "ode"):
                 axis = np.linspace(-6, 6, 200)
                 x, y = np.meshgrid(axis, axis)

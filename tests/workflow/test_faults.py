@@ -1,4 +1,4 @@
-"""Data that are not numbers, disks that fill up, raw files that are not what they should be: nothing half-written stays."""
+"""Data that are not numbers, disks that fill up, raw files with wrong bytes: nothing half-written stays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from functools import partial
 
 import pytest
+
 from tests.workflow.conftest import complaint
 
 NOT_A_NUMBER = """

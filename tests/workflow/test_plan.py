@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ PUBLISHED = {"mnist", "bsds300", "miniboone"}
 
 def jobs(output: str) -> dict[str, int]:
     """Rule -> number of jobs, from the statistics of a dry run."""
+    assert "Job stats:" in output, output
     table = output.split("Job stats:")[1].split("Reasons:")[0]
     return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
 
@@ -36,7 +39,8 @@ def test_a_mirror_adds_reduced_cells_on_published_sets(workspace, mirror):
     without, with_mirror = (workflow.plan(c).cells for c in ({}, {"mirror": str(mirror)}))
     added = {dataset for _, dataset in set(with_mirror) - set(without)}
     assert added and added <= PUBLISHED
-    counted = jobs(workspace.snakemake("-n", mirror=mirror).stderr)
+    done = workspace.snakemake("-n", mirror=mirror)
+    counted = jobs(done.stdout + done.stderr)
     assert counted["train"] == len(with_mirror)
     assert counted["fetch"] == len(added)
 
@@ -86,10 +90,11 @@ def test_a_cell_depends_on_its_settings_and_the_seed():
 
 def test_a_cell_depends_on_its_familys_code_alone(copied):
     """A change to one family makes its own cells stale; a new family or data set none at all."""
-    script = "from bench import workflow; p = workflow.plan({'tier': 'smoke'}); print([(c, p.training(*c)) for c in p.cells])"
+    plan = "p = workflow.plan({'tier': 'smoke'})"
+    script = f"from bench import workflow; {plan}; print([(c, p.training(*c)) for c in p.cells])"
 
     def digests() -> dict[tuple[str, str], str]:
-        done = copied.run(["python", "-c", script])
+        done = copied.run([sys.executable, "-c", script])
         assert done.returncode == 0, done.stderr
         return dict(eval(done.stdout))
 
@@ -121,8 +126,6 @@ def test_a_gpu_is_taken_only_by_what_may_use_one():
 
 
 def test_a_second_run_in_the_same_folder_is_refused_until_the_first_ends(tmp_path):
-    import os
-
     held = workflow.lone_run(tmp_path)
     with pytest.raises(UserError, match="another run is at work"):
         workflow.lone_run(tmp_path)

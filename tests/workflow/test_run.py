@@ -69,7 +69,7 @@ def wait_for(condition, seconds: float = 120) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_a_killed_run_is_completed_by_the_next(finished, workspace, how):
-    """Killed while it trains, Snakemake and its jobs alike; the next run needs no --unlock and no --rerun-incomplete."""
+    """Killed while it trains, Snakemake and its jobs alike; the next run needs no option to go on."""
     command = workspace.snakemake_command(tier="smoke")
     logs = workspace.folder / "results" / "smoke" / "logs" / "train"
     process = subprocess.Popen(

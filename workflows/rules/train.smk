@@ -7,7 +7,6 @@ rule train:
     log:
         f"{RUN}/logs/train/{{dataset}}/{{row}}.log",
     params:
-        # A digest instead of some hundred input files: faster, and only what this cell's own code touches.
         made_of=lambda wildcards: PLAN.training(wildcards.row, wildcards.dataset),
     threads: 1
     resources:

@@ -49,7 +49,10 @@ def test_permutations() -> None:
 
 
 def test_a_saved_permutation_and_rotation_come_back() -> None:
-    for make, x in ((lambda: Permutation(20), torch.randn(2, 20)), (lambda: InvertibleConv1x1(5), torch.randn(2, 5, 2, 2))):
+    for make, x in (
+        (lambda: Permutation(20), torch.randn(2, 20)),
+        (lambda: InvertibleConv1x1(5), torch.randn(2, 5, 2, 2)),
+    ):
         layer, other = make(), make()
         other.load_state_dict(layer.state_dict())
         assert torch.equal(other.encode(x)[0], layer.encode(x)[0])

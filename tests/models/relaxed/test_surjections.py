@@ -26,12 +26,7 @@ from models.relaxed.surjections import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def mixture() -> GaussianMixture:

@@ -1,0 +1,189 @@
+"""Tables: every format, the marks on their cells, who is bold, and the verdict beside a published figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+
+import pytest
+
+from bench import tables
+from bench.errors import UserError
+from bench.tables.layout import Cell, Section, Table, to_md, to_tex
+from bench.tables.summary import COLUMNS, best, failures, order, summarise, with_spread
+from bench.tables.verdict import compare
+from tests.bench import records_factory as factory
+
+
+@pytest.fixture(scope="module")
+def run() -> list[dict]:
+    return factory.run()
+
+
+def rows(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("name", tables.NAMES)
+@pytest.mark.parametrize("fmt", tables.FORMATS)
+def test_every_table_renders_in_every_format_from_a_run_and_from_nothing(name: str, fmt: str, run: list[dict]) -> None:
+    assert tables.render(name, run, "quick", fmt, recipes={}) == tables.render(
+        name, run[::-1], "quick", fmt, recipes={}
+    )
+    assert tables.render(name, [], "quick", fmt, recipes={})
+
+
+@pytest.mark.parametrize("name", [n for n in tables.NAMES if n != "claims"])
+def test_csv_columns_are_stable(name: str, run: list[dict]) -> None:
+    for records in (run, []):
+        header = tables.render(name, records, "quick", "csv", recipes={}).splitlines()[0]
+        assert header == ",".join(COLUMNS)
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'toys'"):
+        tables.render("toy", [], "quick")
+    with pytest.raises(UserError, match="table format 'markdown'"):
+        tables.render("toys", [], "quick", "markdown")
+
+
+def test_the_mean_and_its_spread_are_those_of_the_seeds_that_ended_well() -> None:
+    records = factory.seeds({"kl_to_truth": (1.0, 2.0, 6.0)}, "realnvp", "rings")
+    records.append(factory.record("realnvp", "rings", 3, status="diverged", reason="not finite at step 3"))
+    found = summarise(records, "kl_to_truth")
+    assert found.mean == pytest.approx(3.0) and found.sd == pytest.approx(7**0.5) and found.n == 3
+    assert with_spread(found, 2) == "3.00 ± 2.65 (3)"
+    text = tables.render("toys", records, "quick", "md", recipes={})
+    assert "3 of 4" in text and "diverged in 1 of 4 seeds: not finite at step 3" in text
+
+
+def test_one_seed_has_no_spread_and_a_null_is_no_value() -> None:
+    assert with_spread(summarise([factory.record(metrics={"kl_to_truth": -0.5})], "kl_to_truth"), 1) == "−0.5 (1)"
+    assert summarise([factory.record(metrics={"kl_to_truth": None})], "kl_to_truth") is None
+
+
+def test_bounds_carry_their_sign() -> None:
+    bound = factory.seeds({"kl_to_truth": (1.0,) * 3}, "vae", "rings", likelihood="lower_bound", group="VAE")
+    assert "≤ 1.000" in tables.render("toys", bound, "quick", recipes={})
+    tabular = factory.seeds(
+        {"log_likelihood": (1.0,) * 3}, "vae", "power", likelihood="lower_bound", group="VAE", kind="tabular"
+    )
+    assert "≥ 1.000" in tables.render("tabular", tabular, "quick", recipes={})
+
+
+def arms(**values: tuple[float, ...]) -> dict[str, list[dict]]:
+    return {row.replace("_", "-"): factory.seeds({"kl_to_truth": v}, row, "rings") for row, v in values.items()}
+
+
+def test_bold_is_the_best_and_what_the_seeds_do_not_tell_from_it() -> None:
+    cells = arms(a=(1.0, 1.1, 0.9), b=(1.05, 1.15, 0.95), c=(2.0, 2.1, 1.9), d=(3.0, 3.1, 2.9))
+    assert best(cells, "kl_to_truth") == {"a", "b"}
+
+
+def test_nothing_is_bold_where_most_are_tied() -> None:
+    assert best(arms(a=(1.0,) * 3, b=(1.0,) * 3, c=(2.0,) * 3), "kl_to_truth") == set()
+
+
+def test_fewer_than_three_seeds_are_not_ranked() -> None:
+    assert best(arms(a=(1.0, 1.1), b=(2.0, 2.1, 2.2)), "kl_to_truth") == set()
+
+
+def test_a_failed_gate_is_not_ranked_and_says_why() -> None:
+    cells = arms(a=(1.0,) * 3, b=(2.0,) * 3, c=(3.0,) * 3)
+    cells["a"][1]["gates"] = {"integrates to one": {"passed": False, "detail": "integral 0.9"}}
+    assert best(cells, "kl_to_truth") == {"b"}
+    assert failures(cells["a"]) == ["gate `integrates to one` failed in 1 of 3 seeds: integral 0.9"]
+
+
+def test_likelihood_kinds_are_never_ranked_against_each_other_but_samples_are() -> None:
+    cells = arms(a=(2.0,) * 3, b=(3.0,) * 3)
+    for row, value in (("c", 0.5), ("d", 1.0)):
+        cells[row] = factory.seeds({"kl_to_truth": (value,) * 3}, row, "rings", likelihood="lower_bound")
+    assert best(cells, "kl_to_truth") == {"a", "c"}
+    assert best(cells, "kl_to_truth", samples_only=True) == {"c"}
+
+
+def test_rows_are_ordered_by_family_then_name_with_numbers_by_value() -> None:
+    named = [[factory.record(row)] for row in ("snf-20", "snf-5", "maf")] + [[factory.record("vae", group="VAE")]]
+    assert [cell[0]["run"]["row"] for cell in sorted(named, key=order)] == ["maf", "snf-5", "snf-20", "vae"]
+
+
+PUBLISHED = {"value": 0.66, "error": 0.02, "kind": "2 sd / sqrt(N) of one fit", "unit": "nats", "source": "a paper"}
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (0.66, "reproduced"),
+        (0.684, "reproduced"),
+        (0.636, "reproduced"),
+        (0.69, "close"),
+        (0.78, "close"),
+        (0.9, "not reproduced"),
+        (0.2, "not reproduced"),
+    ],
+)
+def test_the_verdict_rule(value: float, verdict: str) -> None:
+    ours = summarise([record | {"metrics": {"log_likelihood": _exact(value)}} for record in _three()], "log_likelihood")
+    assert compare(ours, PUBLISHED, "paper", (), True).verdict == verdict
+    assert compare(ours, PUBLISHED, "paper", ("rebuilt",), True).verdict == "reduced"
+    assert compare(ours, PUBLISHED, "quick", (), True).verdict == "reduced"
+
+
+def _exact(value: float) -> dict:
+    return factory.metric("log_likelihood", value) | {"uncertainty": None}
+
+
+def _three() -> list[dict]:
+    return [factory.record(dataset="power", seed=s, kind="tabular", tier="paper") for s in range(3)]
+
+
+def test_the_tolerance_holds_both_standard_errors_and_the_rounding() -> None:
+    records = factory.seeds({"log_likelihood": (0.5, 0.6, 0.7)}, "maf", "power", kind="tabular", tier="paper")
+    found = compare(summarise(records, "log_likelihood"), PUBLISHED, "paper", (), True)
+    assert found.tolerance == pytest.approx(2 * (0.01**2 + 0.1**2 / 3) ** 0.5 + 0.005)
+    spread = compare(summarise(records, "log_likelihood"), PUBLISHED | {"kind": "sd over runs"}, "paper", (), True)
+    assert spread.tolerance == pytest.approx(2 * (0.02**2 + 0.1**2 / 3) ** 0.5 + 0.005)
+
+
+def test_published_figures_stand_beside_ours_or_not_run() -> None:
+    recipes = {
+        "maf": factory.recipe(
+            "maf", published={"power": PUBLISHED, "gas": PUBLISHED, "cifar10": PUBLISHED | {"unit": "bits/dim"}}
+        ),
+        "realnvp": factory.recipe("realnvp", published={"power": PUBLISHED}),
+    }
+    records = factory.seeds({"log_likelihood": (0.66, 0.67, 0.65)}, "maf", "power", kind="tabular", tier="paper")
+    records.append(factory.record("realnvp", "power", kind="tabular", tier="paper", status="diverged", reason="step 9"))
+    found = rows(tables.render("tabular", records, "paper", "csv", recipes))
+    verdicts = {(r["row"], r["dataset"]): r["verdict"] for r in found if r["published"]}
+    assert verdicts == {
+        ("maf", "power"): "reproduced",
+        ("maf", "gas"): "not run",
+        ("realnvp", "power"): "not reproduced",
+    }
+    images = rows(tables.render("images", records, "paper", "csv", recipes))
+    assert [(r["dataset"], r["verdict"]) for r in images] == [("cifar10", "not run")]
+    assert "± is 2 sd / sqrt(N) of one fit" in tables.render("tabular", records, "paper", "md", recipes)
+
+
+def test_axes_take_the_representative_named_beforehand_and_show_the_gap(run: list[dict]) -> None:
+    found = rows(tables.render("axes", run, "quick", "csv", recipes={}))
+    flows = {r["row"] for r in found if r["dataset"] == "checkerboard" and r["group"] == "normalizing flow"}
+    assert flows == {"rq-nsf-ar"}
+    gaps = [r for r in found if r["metric"] == "gap" and r["dataset"] == "checkerboard" and r["row"] == "vae"]
+    assert float(gaps[0]["mean"]) == pytest.approx(0.05, abs=1e-5)
+
+
+def test_markup_cannot_break_a_table() -> None:
+    table = Table("t", "T", "c", (Section("s", ("h",), ((Cell("a|b_<x>&", True, ("1",)),),)),), ("h",), ())
+    assert "| **a\\|b_<x>&**<sup>1</sup> |" in to_md(table)
+    assert r"\textbf{a$|$b\_$<$x$>$\&}\textsuperscript{1}" in to_tex(table)
+
+
+def test_rendering_needs_neither_torch_nor_matplotlib() -> None:
+    code = "import sys, bench.tables, bench.claims, bench.freeze, bench.drift; print({'torch', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
