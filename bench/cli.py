@@ -223,7 +223,7 @@ def report(**options: object) -> None:
 
     config = configuration.load(options)
     _records(config, frozen=False)
-    click.echo(f"report: {page.write(config.run_folder, config.run_folder / 'report' / 'index.html')}")
+    click.echo(f"report: {page.write(config.run_folder, config.run_folder / 'report' / 'index.html', config.data / 'prepared' / config.tier.sizes)}")
 
 
 @cli.command()

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from bench.claims.base import Dots, Evidence
 from bench.records import by_cell, values
-from bench.tables.summary import order
+from bench.tables.summary import likelihood_kind, order
 
 # Okabe and Ito's and Tol's colours, which colour-blind readers tell apart; one per family, everywhere.
 COLOURS = {
@@ -183,7 +183,7 @@ def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
     rows = {
         row: found
         for row, found in rows_of(records, dataset).items()
-        if any("validation" in r["series"] for r in found)
+        if likelihood_kind(found) != "none" and any("validation" in r["series"] for r in found)
     }
     if not rows:
         return None
@@ -251,6 +251,8 @@ def _name_points(axes: Axes, points: Sequence[tuple[Mapping, float, float]]) -> 
         free = (s for s in shifts if not any(a < right and left < b and abs(v + s - w) < 0.044 for a, b, w in others))
         at = v + next(free, 0.0)
         taken.append((left, right, at))
+        if at != v:
+            axes.plot([u, left - 0.004], [v, at], transform=axes.transAxes, color="#B4BAC2", lw=0.6, zorder=1)
         axes.text(
             left,
             at,

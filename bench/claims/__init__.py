@@ -8,7 +8,7 @@ from bench.claims import diffflow, images, modes, snf, survey, symmetry
 from bench.claims.base import Claim, Finding, Result
 from bench.records import identity
 
-_ALL = (
+CLAIMS = (
     *images.CLAIMS,
     *snf.ABLATION_CLAIMS,
     *diffflow.CLAIMS,
@@ -17,9 +17,9 @@ _ALL = (
     *snf.EFFICIENCY_CLAIMS,
     *survey.CLAIMS,
 )
-REGISTRY: Mapping[str, Claim] = {claim.id: claim for claim in _ALL}
+REGISTRY: Mapping[str, Claim] = {claim.id: claim for claim in CLAIMS}
 
-__all__ = ["REGISTRY", "Claim", "Finding", "Result", "evaluate_all"]
+__all__ = ["CLAIMS", "REGISTRY", "Claim", "Finding", "Result", "evaluate_all"]
 
 
 def evaluate_all(records: Sequence[dict]) -> list[Result]:

@@ -69,11 +69,16 @@ def _curve(cell: Sequence[dict], dataset: str) -> Dots:
     return Dots(dataset, run["name"], run["group"], tuple(y for _, y in points), tuple(x for x, _ in points))
 
 
+def _has_nats(record: dict) -> bool:
+    """A GAN's loss does not converge in nats."""
+    return record["likelihood"] is not None and record["likelihood"]["kind"] != "none"
+
+
 def decide_slowest(records: Sequence[dict]) -> Finding:
     """DiffFlow's seconds to converge over those of the slowest other row, on each data set both ran on."""
     metric, pairs, shown, slowest = "seconds_to_within", [], [], []
     for dataset in SHARP:
-        here = [r for r in records if r["run"]["dataset"] == dataset]
+        here = [r for r in records if r["run"]["dataset"] == dataset and _has_nats(r)]
         own = values([r for r in here if r["run"]["row"] == "diffflow"], metric)
         others = {r["run"]["row"] for r in here} - {"diffflow"}
         timed = {row: t for row in others if (t := values([r for r in here if r["run"]["row"] == row], metric))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.claims.base import MIN_SEEDS, Claim, Dots, Evidence, Finding, Verdict
@@ -20,6 +20,9 @@ class Side:
 
     name: str
     rows: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({' or '.join(self.rows)})"
 
     def records(self, records: Records, dataset: str, metric: str) -> list[dict]:
         for row in self.rows:
@@ -64,7 +67,7 @@ class Comparison:
 
     The effect is a - b, or the ratio a / b where ``ratio``. ``expected``: which sign the claim predicts. ``margin``
     (in the effect's unit; for ratios a factor) is what counts as a difference. ``equal``: the claim is that there is
-    none beyond ``margin``.
+    none beyond ``margin``. ``no_larger``: void where ``a`` has more parameters than ``b``.
     """
 
     a: Side
@@ -78,60 +81,62 @@ class Comparison:
     ratio: bool = False
     equal: bool = False
     shown: tuple[Side, ...] = ()
+    no_larger: bool = False
 
     @property
     def experiment(self) -> str:
-        return f"{self.a.name} ({' or '.join(self.a.rows)}) and {self.b.name} ({' or '.join(self.b.rows)}) on {', '.join(self.datasets)}"
+        return f"{self.a} and {self.b} on {', '.join(self.datasets)}"
 
     @property
     def statistic(self) -> str:
-        sign = (
-            f"ratio of {self.label}, {self.a.name} / {self.b.name}"
-            if self.ratio
-            else f"{self.label}, {self.a.name} minus {self.b.name}"
-        )
-        return f"{sign}; {'geometric ' if self.ratio else ''}mean over seeds{' and data sets' if len(self.datasets) > 1 else ''}"
+        sides = (self.a.name, self.b.name)
+        over = "mean over seeds and data sets" if len(self.datasets) > 1 else "mean over seeds"
+        if self.ratio:
+            return f"ratio of {self.label}, {' / '.join(sides)}; geometric {over}"
+        return f"{self.label}, {' minus '.join(sides)}; {over}"
 
     @property
     def rule(self) -> str:
         several = "; inconclusive if a single data set decides against the whole" if len(self.datasets) > 1 else ""
         if self.equal:
-            return f"supported if the 95 % interval lies within ±{self.margin:g} {self.unit}, refuted if wholly outside{several}"
+            within = f"±{self.margin:g} {self.unit}"
+            return f"supported if the 95 % interval lies within {within}, refuted if wholly outside{several}"
         edge = self.margin or (1 if self.ratio else 0)
         sides = ("below", "above") if self.expected == "lower" else ("above", "below")
-        return f"supported if the 95 % interval lies {sides[0]} {edge:g}, refuted if {sides[1]}{several}"
+        size = f"; void where {self.a.name} has the more parameters" if self.no_larger else ""
+        return f"supported if the 95 % interval lies {sides[0]} {edge:g}, refuted if {sides[1]}{several}{size}"
 
     def __call__(self, records: Records) -> Finding:
-        pairs = {
-            d: (self.a.records(records, d, self.metric), self.b.records(records, d, self.metric)) for d in self.datasets
-        }
-        pairs = {d: (a, b) for d, (a, b) in pairs.items() if a and b}
+        found = {d: tuple(s.records(records, d, self.metric) for s in (self.a, self.b)) for d in self.datasets}
+        pairs = {d: both for d, both in found.items() if all(both)}
         if not pairs:
             return Finding("not run", detail="no data set has records of both sides")
-        used = [r for a, b in pairs.values() for r in (*a, *b)]
         arms = {d: (self._arm(a), self._arm(b)) for d, (a, b) in pairs.items()}
         seeds = min(len(arm) for both in arms.values() for arm in both)
         evidence = self._evidence(records, pairs)
-        absent = [d for d in self.datasets if d not in pairs]
-        notes = [f"no cells on {', '.join(absent)}"] if absent else []
         if seeds < MIN_SEEDS:
-            return Finding(
-                "inconclusive", seeds=seeds, unit=self.unit, detail="fewer than three seeds", evidence=evidence
-            )
-        effects = {d: difference(a, b) for d, (a, b) in arms.items()}
+            return Finding("inconclusive", None, self.unit, seeds, "fewer than three seeds", evidence)
         overall = stratified(list(arms.values()))
-        verdict = self._decide(overall)
-        opposed = {"supported": "refuted", "refuted": "supported"}.get(verdict)
+        effects = {d: difference(a, b) for d, (a, b) in arms.items()}
+        doubts = self._doubts(overall, effects, [r for a, b in pairs.values() for r in (*a, *b)])
+        verdict = "inconclusive" if doubts else self._decide(overall)
+        notes = [f"{d} {self._text(effect)}" for d, effect in effects.items()] if len(effects) > 1 else []
+        absent = [d for d in self.datasets if d not in pairs]
+        notes += doubts + ([f"no cells on {', '.join(absent)}"] if absent else [])
+        unit = "×" if self.ratio else self.unit
+        return Finding(verdict, self._scale(overall), unit, seeds, "; ".join(notes), evidence)
+
+    def _doubts(self, overall: Interval, effects: Mapping[str, Interval], used: Records) -> list[str]:
+        """What forbids a verdict: a data set that decides the other way, a failed gate."""
+        opposed = {"supported": "refuted", "refuted": "supported"}.get(self._decide(overall))
         against = [d for d, effect in effects.items() if self._decide(effect) == opposed]
-        broken = invalid(used, self.metric)
-        if against or broken:
-            verdict = "inconclusive"
-        notes += [f"{', '.join(against)} says otherwise"] * bool(against) + broken
-        if len(effects) > 1:
-            notes = [f"{d} {self._text(effect)}" for d, effect in effects.items()] + notes
-        return Finding(
-            verdict, self._scale(overall), "×" if self.ratio else self.unit, seeds, "; ".join(notes), evidence
-        )
+        return ([f"{', '.join(against)} says otherwise"] if against else []) + invalid(used, self.metric)
+
+    def _oversized(self, pairs: dict) -> list[str]:
+        if not self.no_larger:
+            return []
+        sizes = {d: [max(values(side, "parameters")) for side in both] for d, both in pairs.items()}
+        return [f"{self.a.name} has {a:,.0f} parameters on {d}, {self.b.name} {b:,.0f}" for d, (a, b) in sizes.items() if a > b]
 
     def _arm(self, records: Records) -> Arm:
         found = values(records, self.metric)
@@ -176,7 +181,7 @@ class Level:
 
     @property
     def experiment(self) -> str:
-        return f"{self.side.name} ({' or '.join(self.side.rows)}) on {', '.join(self.datasets)}"
+        return f"{self.side} on {', '.join(self.datasets)}"
 
     @property
     def statistic(self) -> str:

@@ -28,17 +28,17 @@ TABLES = {
 TRADEOFFS = ("checkerboard", "double-well")
 
 
-def write(run_folder: Path, out: Path, data: Path = Path("data")) -> Path:
-    """Render ``run_folder``'s records to the page ``out``. ``data`` holds the real images."""
+def write(run_folder: Path, out: Path, prepared: Path) -> Path:
+    """Render ``run_folder``'s records to the page ``out``. ``prepared`` holds the data sets, for their real images."""
     cells = run_folder / "cells"
     found = records.read_all(cells) if cells.is_dir() else []
     if not found:
         raise UserError(f"there are no records in {cells}; run `snakemake --cores all` first")
-    write_text(out, page(found, cells, data))
+    write_text(out, page(found, cells, prepared))
     return out
 
 
-def page(found: Sequence[dict], cells: Path, data: Path) -> str:
+def page(found: Sequence[dict], cells: Path, prepared: Path) -> str:
     tier = found[0]["run"]["tier"]
     results = evaluate_all(found)
     environment = jinja2.Environment(
@@ -57,7 +57,7 @@ def page(found: Sequence[dict], cells: Path, data: Path) -> str:
         themes=_themes(results),
         tradeoffs=_pictures(found, lambda d: figures.tradeoff(d, found) if d in TRADEOFFS else None, vector=True),
         maps=_pictures(found, lambda d: figures.density_maps(d, found, cells) if _planar(found, d) else None),
-        samples=_pictures(found, lambda d: figures.sample_grids(d, found, cells, _real(data, d, tier))),
+        samples=_pictures(found, lambda d: figures.sample_grids(d, found, cells, _real(prepared / d))),
         curves=_pictures(found, lambda d: figures.curves(d, found), vector=True),
         trouble=_trouble(found),
         provenance=_provenance(found),
@@ -80,14 +80,13 @@ def _planar(found: Sequence[dict], dataset: str) -> bool:
     return any(r["data"]["shape"] == [2] for r in found if r["run"]["dataset"] == dataset)
 
 
-def _real(data: Path, dataset: str, tier: str) -> np.ndarray | None:
+def _real(folder: Path) -> np.ndarray | None:
     """The first test images, where the prepared set is at hand."""
-    for name in (f"{dataset}-{tier}", dataset):
-        path = data / "prepared" / name / "test.npy"
-        if path.exists():
-            images = np.load(path, mmap_mode="r", allow_pickle=False)
-            return np.asarray(images[:36]) if images.ndim == 4 else None
-    return None
+    path = folder / "test.npy"
+    if not path.exists():
+        return None
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asarray(images[:36]) if images.ndim == 4 else None
 
 
 def _themes(results: Sequence[Result]) -> list[tuple[str, list[dict]]]:

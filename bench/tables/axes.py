@@ -28,7 +28,7 @@ REPRESENTATIVES = {
     "autoregressive": ("pixelcnn",),
     "VAE": ("vae",),
     "diffusion": ("ddpm", "ddpm-simple"),
-    "score-based": ("score-sde", "score-sde-vp", "score-vp"),
+    "score-based": ("score-sde-vp",),
     "flow matching": ("flow-matching",),
     "SurVAE flow": ("signed-abs-flow", "abs-flow", "max-pool-flow", "sort-flow"),
     "stochastic normalizing flow": ("snf-langevin", "snf-underdamped", "snf-metropolis"),

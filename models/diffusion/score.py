@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import StandardNormal
@@ -39,6 +41,15 @@ class VPSDE(nn.Module):
         integral = t * self.low + 0.5 * t**2 * (self.high - self.low)
         return torch.exp(-0.5 * integral), torch.sqrt(-torch.expm1(-integral))
 
+    def importance_time(self, u: Tensor, eps: float) -> Tensor:
+        """u ~ U[0, 1] -> t in [eps, 1] with density proportional to g² / std²: uniform in the log signal-to-noise
+        ratio, whose negative is log(exp(B) - 1)."""
+        ends = [t * self.low + 0.5 * t**2 * (self.high - self.low) for t in (eps, 1.0)]
+        first, last = (math.log(math.expm1(end)) for end in ends)
+        integral = F.softplus(first + (last - first) * u)
+        slope = self.high - self.low
+        return (torch.sqrt(self.low**2 + 2 * slope * integral) - self.low) / slope
+
     def reverse_drift(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """f - g² s, the drift of the SDE run backward (eq. 6)."""
         return -self.rate(t, x) * (0.5 * x + score)
@@ -49,7 +60,11 @@ class VPSDE(nn.Module):
 
 
 class Score(nn.Module):
-    """s(t, x) = -ε(t, x) / std(t): a network that predicts the noise, as a score."""
+    """s(t, x) = -ε(t, x) / std(t), the noise read off the network as ε = std x + factor v(t, x).
+
+    v is the velocity of Salimans and Ho (2022, arXiv 2202.00512, section 4). Near t = 1 it leaves the exact score
+    -x of the prior alone, where a network for ε itself errs, and the probability flow adds that error up.
+    """
 
     def __init__(self, sde: VPSDE, network: nn.Module) -> None:
         super().__init__()
@@ -59,9 +74,8 @@ class Score(nn.Module):
         return -self.noise(t, x, context) / self.sde.marginal(t, x)[1]
 
     def noise(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """ε(t, x); the network sees -log std(t), which tells small noise levels apart as well as large ones."""
-        std = self.sde.marginal(t, x)[1]
-        return self.network(-std.log().flatten(), x, context)
+        factor, std = self.sde.marginal(t, x)
+        return std * x + factor * self.network(t, x, context)
 
 
 class ProbabilityFlow(nn.Module):
@@ -78,8 +92,8 @@ class ProbabilityFlow(nn.Module):
 class ScoreSDE(ContinuousModel):
     """Trained by denoising score matching (eq. 7), scored by its probability-flow ODE (eq. 39).
 
-    ``weighting`` "simple" (λ = std², the mean squared error of the noise) or "likelihood" (λ = g²: Song et al.
-    2021, arXiv 2101.09258). Time stops at ``eps``: the model's density *is* that of the ODE started from N(0, I)
+    ``weighting`` "simple" (λ = std²: the mean squared error of the noise at uniform times) or "likelihood" (λ = g²,
+    by drawing times in proportion to g² / std²: Song et al. 2021, arXiv 2101.09258, section 4.4). Time stops at ``eps``: the model's density *is* that of the ODE started from N(0, I)
     at t = 1 and stopped at ``eps``, and data are taken to be x_eps, without correction.
 
     ``sampler``: "pc" (predictor and Langevin corrector, algorithm 1), "euler-maruyama" (the reverse SDE alone),
@@ -119,13 +133,12 @@ class ScoreSDE(ContinuousModel):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x0, _ = self.chain.layers[0].encode(x, context)
-        t = self.eps + (1 - self.eps) * stratified_times(len(x0), x0)
-        factor, std = self.score.sde.marginal(t, x0)
+        u = stratified_times(len(x0), x0)
+        sde = self.score.sde
+        t = sde.importance_time(u, self.eps) if self.weighting == "likelihood" else self.eps + (1 - self.eps) * u
+        factor, std = sde.marginal(t, x0)
         noise = torch.randn_like(x0)
-        error = (self.score.noise(t, factor * x0 + std * noise, context) - noise) ** 2
-        if self.weighting == "likelihood":
-            error = error * self.score.sde.rate(t, x0) / std**2
-        return error.mean()
+        return (self.score.noise(t, factor * x0 + std * noise, context) - noise).square().mean()
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         if self.sampler == "ode":

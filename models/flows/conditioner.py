@@ -18,7 +18,7 @@ def _condition(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
 
 
 class Coupling(Layer):
-    """z_B = f(x_B; network(x_A)), z_A = x_A (Dinh et al. 2017, arXiv 1605.08803, eq. 7-8).
+    """z_B = f(x_B; network(x_A)), z_A = x_A (Dinh et al. 2017, arXiv 1605.08803, eq. 4-5).
 
     ``mask`` (n,) is True on the transformed elements B along dimension ``dim``: the features of a vector,
     the channels of an image. ``network`` maps the part A, (and a context, as its second argument) to

@@ -58,7 +58,7 @@ class ActNorm(Layer):
 
 
 class BatchNorm(Layer):
-    """z = e^γ (x - m) / √(v + ε) + β per feature (Papamakarios et al. 2017, arXiv 1705.07057, appendix B).
+    """z = e^γ (x - m) / √(v + ε) + β per feature (Papamakarios et al. 2017, arXiv 1705.07057).
 
     In training m and v are the batch's; else, and always in ``decode``, they are running averages (the
     paper takes the statistics of the whole training set).

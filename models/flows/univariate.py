@@ -36,7 +36,7 @@ Scale = Literal["exp", "tanh", "sigmoid"]
 class AffineMap(Univariate):
     """z = s x + t with params (a, t) and the scale s(a) > 0 one of
 
-    * ``exp``: s = e^a, unbounded (Real NVP, arXiv 1605.08803, eq. 4; MAF, arXiv 1705.07057, eq. 4);
+    * ``exp``: s = e^a, unbounded (Real NVP, arXiv 1605.08803, eq. 5; MAF, arXiv 1705.07057);
     * ``tanh``: log s = b tanh(a / b), so that |log s| < b = ``bound``;
     * ``sigmoid``: s = σ(a + 2) + 10⁻³, contracting only (Glow's code, and the affine re-runs in neural spline flows).
     """
@@ -139,5 +139,5 @@ class RationalQuadraticSpline(Univariate):
         return torch.log(top * (slope / self._denominator(cross, slope, d0, d1)) ** 2)
 
     def _with_tails(self, value: Tensor, other: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        inside = value.abs() <= self.bound
+        inside = value.abs() < self.bound
         return torch.where(inside, other, value), torch.where(inside, log_slope, torch.zeros_like(log_slope))

@@ -30,7 +30,7 @@ class TimeFeatures(nn.Module):
     The positional encoding of Vaswani et al. (2017, arXiv 1706.03762, section 3.5) for real times.
     """
 
-    def __init__(self, size: int = 32, fastest: float = 100.0) -> None:
+    def __init__(self, size: int = 32, fastest: float = 10.0) -> None:
         super().__init__()
         frequencies = torch.logspace(0, math.log10(fastest), size // 2)
         self.size = 2 * (size // 2)
@@ -47,7 +47,7 @@ class FourierFeatures(nn.Module):
     Without them an MLP learns sharp edges in few dimensions very slowly (Tancik et al. 2020, arXiv 2006.10739).
     """
 
-    def __init__(self, d: int, count: int, scale: float = 3) -> None:
+    def __init__(self, d: int, count: int, scale: float = 5.0) -> None:
         super().__init__()
         self.size = d + 2 * count
         self.register_buffer("frequencies", scale * torch.randn(d, count))

@@ -42,7 +42,7 @@ class DiffusionPath(Layer):
     kind = Kind.STOCHASTIC
 
     def __init__(
-        self, drift: nn.Module, score: nn.Module, steps: int, noise: Sequence[float] = (0.1, 1.0), replay: bool = False
+        self, drift: nn.Module, score: nn.Module, steps: int, noise: Sequence[float] = (0.2, 0.2), replay: bool = False
     ) -> None:
         super().__init__()
         if steps < 1 or len(noise) != 2 or min(noise) <= 0:
@@ -164,12 +164,12 @@ def diffflow(
     *,
     steps: int = 30,
     hidden: Sequence[int] = (64, 64, 64),
-    activation: str = "silu",
-    noise: Sequence[float] = (0.1, 1.0),
+    frequencies: int = 0,
+    noise: Sequence[float] = (0.2, 0.2),
     replay: bool = False,
     squash: str = "standardize",
 ) -> DiffFlow:
-    """DiffFlow of ``steps`` steps with drift and score networks of widths ``hidden``, trained by the bound."""
-    drift, score = (TimeMLP(spec.dim, hidden, activation) for _ in range(2))
+    """DiffFlow of ``steps`` steps, trained by the bound; its drift and its score are networks of widths ``hidden``."""
+    drift, score = (TimeMLP(spec.dim, hidden, frequencies=frequencies) for _ in range(2))
     path = DiffusionPath(drift, score, steps, noise, replay)
     return DiffFlow([*preprocessing(spec, squash=squash), path], StandardNormal(spec.shape))

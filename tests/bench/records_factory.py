@@ -212,8 +212,9 @@ def _energy(row: str, dataset: str, seed: int, rng: random.Random, tier: str) ->
         "seconds_per_1000_samples": (0.004 + 0.001 * steps) * (1 + rng.gauss(0, 0.02)),
     }  # fmt: skip
     kind = "exact" if row == "snf-none" else "lower_bound"
-    return record(row, dataset, seed, group="stochastic normalizing flow", kind="energy", likelihood=kind, tier=tier,
-                  name=row.replace("snf", "SNF"), metrics=metrics, cost=cost, series=_curve(2 + noisy, rng))  # fmt: skip
+    group = "stochastic normalizing flow"
+    return record(row, dataset, seed, group=group, kind="energy", likelihood=kind, tier=tier,
+                  metrics=metrics, cost=cost, series=_curve(2 + noisy, rng), name=row.upper())  # fmt: skip
 
 
 def _image(row: str, seed: int, rng: random.Random, tier: str) -> dict:

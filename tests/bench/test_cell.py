@@ -53,7 +53,9 @@ def test_a_cell_writes_a_valid_record_weights_and_arrays(prepared: Config) -> No
     assert records.read(folder / "seed0.json") == record
     assert record["status"] == "ok"
     assert record["likelihood"]["kind"] == "exact"
-    assert {"log_likelihood", "kl_to_truth", "mass_outside", "modes_missed", "total_variation", "integral"} <= set(record["metrics"])
+    assert {"log_likelihood", "kl_to_truth", "mass_outside", "modes_missed", "total_variation", "integral"} <= set(
+        record["metrics"]
+    )
     assert record["cost"]["sampling_passes"] == 1
     assert set(np.load(folder / "seed0.npz")) >= {"samples", "grid_log_density", "log_prob"}
     assert not list(folder.glob("*.ckpt"))

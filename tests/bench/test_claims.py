@@ -87,6 +87,14 @@ def test_a_margin_must_be_cleared() -> None:
     assert compare({"x": (5.0, 5.1, 4.9)}, {"x": LOW}, expected="higher", ratio=True, margin=10)[1].verdict == "refuted"
 
 
+def test_a_comparison_at_equal_size_is_void_where_the_winner_is_larger() -> None:
+    test, _, records = compare({"x": LOW}, {"x": HIGH}, no_larger=True)
+    for size, verdict in ((100, "supported"), (101, "inconclusive")):
+        for record in records:
+            record["cost"]["parameters"] = size if record["run"]["row"] == "a" else 100
+        assert test(records).verdict == verdict
+
+
 def test_fewer_than_three_seeds_decide_nothing() -> None:
     finding = compare({"x": (1.0, 1.0)}, {"x": HIGH})[1]
     assert finding.verdict == "inconclusive" and "fewer than three" in finding.detail
@@ -151,6 +159,13 @@ def test_steps_are_interpolated_and_never_extrapolated() -> None:
     record = factory.record(series={"mass_outside_by_steps": ([2, 8, 32], [0.4, 0.2, 0.1])})
     assert at_steps(record, 4) == pytest.approx(0.3) and at_steps(record, 8) == pytest.approx(0.2)
     assert at_steps(record, 64) is None and at_steps(factory.record(), 4) is None
+
+
+def test_a_row_without_a_likelihood_is_not_the_slowest_to_converge() -> None:
+    own = factory.seeds({}, "diffflow", "rings", {"seconds_to_within": (5.0, 5.1, 4.9)}, likelihood="lower_bound")
+    flow = factory.seeds({}, "realnvp", "rings", {"seconds_to_within": (1.0, 1.1, 0.9)})
+    gan = factory.seeds({}, "gan", "rings", {"seconds_to_within": (9.0, 9.1, 8.9)}, likelihood="none")
+    assert REGISTRY["diffflow-slowest"].decide([*own, *flow, *gan]).verdict == "supported"
 
 
 def test_bridges_and_kinds_follow_their_records() -> None:

@@ -10,7 +10,20 @@ from click.testing import CliRunner, Result
 
 from bench.cli import cli
 
-COMMANDS = ("list", "fetch", "prepare", "train", "sample", "table", "claims", "render", "report", "freeze", "drift", "doctor")
+COMMANDS = (
+    "list",
+    "fetch",
+    "prepare",
+    "train",
+    "sample",
+    "table",
+    "claims",
+    "render",
+    "report",
+    "freeze",
+    "drift",
+    "doctor",
+)
 
 
 def run(*arguments: str) -> Result:

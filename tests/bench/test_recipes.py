@@ -27,7 +27,10 @@ def test_a_misspelt_key_names_the_nearest(tmp_path: Path) -> None:
 
 def test_a_misspelt_training_key_names_file_and_place(tmp_path: Path) -> None:
     text = MINIMAL + "tiers: {quick: {datasets: {checkerboard: {training: {stepz: 3}}}}}\n"
-    with pytest.raises(UserError, match=r"recipes/a.yaml: tiers.quick.datasets.checkerboard.training: unknown key 'stepz'; did you mean 'steps'"):
+    with pytest.raises(
+        UserError,
+        match=r"recipes/a.yaml: tiers.quick.datasets.checkerboard.training: unknown key 'stepz'; did you mean 'steps'",
+    ):
         load(tmp_path, a=text)
 
 

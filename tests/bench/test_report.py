@@ -25,7 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     found[0]["status"] = "failed"
     factory.write(found, folder / "cells")
     factory.artifacts(found, folder / "cells")
-    out = report.write(folder, folder / "report" / "index.html", data=folder)
+    out = report.write(folder, folder / "report" / "index.html", folder / "prepared")
     return out.read_text(encoding="utf-8")
 
 

@@ -184,6 +184,7 @@ def test_markup_cannot_break_a_table() -> None:
 
 
 def test_rendering_needs_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, bench.tables, bench.claims, bench.freeze, bench.drift; print({'torch', 'matplotlib'} & set(sys.modules))"
+    modules = "sys, bench.tables, bench.claims, bench.freeze, bench.drift"
+    code = f"import {modules}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

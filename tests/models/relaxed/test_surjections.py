@@ -25,7 +25,6 @@ from models.relaxed.surjections import (
     StochasticPermutation,
 )
 
-
 pytestmark = pytest.mark.usefixtures("float64")
 
 
