@@ -18,7 +18,7 @@ reproduce: .venv/installed
 	@echo "report: $(RUN)/report/index.html"
 
 test: .venv/installed-tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n 2
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

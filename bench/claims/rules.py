@@ -11,6 +11,8 @@ from bench.claims.statistics import Arm, Interval, contrast, difference, logs, s
 from bench.records import values
 
 Records = Sequence[dict]
+Pairs = Mapping[str, tuple[Records, Records]]
+"""Data set -> the records of both sides."""
 LIKELIHOOD_METRICS = ("kl_to_truth", "bits_per_dim", "log_likelihood")
 
 
@@ -118,7 +120,7 @@ class Comparison:
             return Finding("inconclusive", None, self.unit, seeds, "fewer than three seeds", evidence)
         overall = stratified(list(arms.values()))
         effects = {d: difference(a, b) for d, (a, b) in arms.items()}
-        doubts = self._doubts(overall, effects, [r for a, b in pairs.values() for r in (*a, *b)])
+        doubts = self._doubts(overall, effects, pairs)
         verdict = "inconclusive" if doubts else self._decide(overall)
         notes = [f"{d} {self._text(effect)}" for d, effect in effects.items()] if len(effects) > 1 else []
         absent = [d for d in self.datasets if d not in pairs]
@@ -126,13 +128,15 @@ class Comparison:
         unit = "×" if self.ratio else self.unit
         return Finding(verdict, self._scale(overall), unit, seeds, "; ".join(notes), evidence)
 
-    def _doubts(self, overall: Interval, effects: Mapping[str, Interval], used: Records) -> list[str]:
-        """What forbids a verdict: a data set that decides the other way, a failed gate."""
+    def _doubts(self, overall: Interval, effects: Mapping[str, Interval], pairs: Pairs) -> list[str]:
+        """What forbids a verdict: a data set that decides the other way, a failed gate, an unfair size."""
+        used = [r for both in pairs.values() for side in both for r in side]
         opposed = {"supported": "refuted", "refuted": "supported"}.get(self._decide(overall))
         against = [d for d, effect in effects.items() if self._decide(effect) == opposed]
-        return ([f"{', '.join(against)} says otherwise"] if against else []) + invalid(used, self.metric)
+        otherwise = [f"{', '.join(against)} says otherwise"] if against else []
+        return otherwise + invalid(used, self.metric) + self._oversized(pairs)
 
-    def _oversized(self, pairs: dict) -> list[str]:
+    def _oversized(self, pairs: Pairs) -> list[str]:
         if not self.no_larger:
             return []
         sizes = {d: [max(values(side, "parameters")) for side in both] for d, both in pairs.items()}

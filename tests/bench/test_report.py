@@ -55,5 +55,5 @@ def test_provenance_names_commit_machine_and_data(page: str) -> None:
 
 def test_a_run_without_records_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are no records"):
-        report.write(tmp_path, tmp_path / "index.html")
+        report.write(tmp_path, tmp_path / "index.html", tmp_path)
     assert not (tmp_path / "index.html").exists()
