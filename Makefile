@@ -23,7 +23,6 @@ test: .venv/installed-tests
 lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakemake --lint
 
 clean:
 	rm -rf .venv results data/prepared .snakemake .pytest_cache .ruff_cache .hypothesis

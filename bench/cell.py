@@ -60,7 +60,9 @@ def load_data(config: Config, dataset: str) -> DataSet:
     return load(folder)
 
 
-def train_cell(cell: Cell, config: Config, progress: Callable[[Run], Progress], log: Callable[[str], None]) -> list[dict]:
+def train_cell(
+    cell: Cell, config: Config, progress: Callable[[Run], Progress], log: Callable[[str], None]
+) -> list[dict]:
     """Every repetition of a cell; returns its records, which lie in the cell's folder.
 
     A run that diverges or fails on its own account is a record too; only the user's mistakes raise.
@@ -84,14 +86,18 @@ def run_once(run: Run, progress: Progress | None = None) -> dict:
     try:
         outcome = fit(run, model, progress)
         started = time.perf_counter()
-        evaluation = evaluate(outcome.model, run.data, Settings(**run.cell.evaluation), run.seed("evaluation"), run.device)
+        evaluation = evaluate(
+            outcome.model, run.data, Settings(**run.cell.evaluation), run.seed("evaluation"), run.device
+        )
         evaluation.cost["evaluation_seconds"] = time.perf_counter() - started
     except Diverged as error:
         status, reason = "diverged", str(error)
     except (RuntimeError, ArithmeticError, AssertionError) as error:
         # A numerical failure inside torch, torchdiffeq or scipy is this row's result, not the user's mistake.
         if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise UserError(f"{run.cell.row} on {run.cell.dataset}: out of memory; use a smaller batch in its recipe") from None
+            raise UserError(
+                f"{run.cell.row} on {run.cell.dataset}: out of memory; use a smaller batch in its recipe"
+            ) from None
         status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]
     evaluation.cost |= _cost(model, outcome, time.process_time() - cpu)
     record = assemble(run, model, evaluation, outcome, status, reason)
@@ -135,7 +141,9 @@ def build_model(run: Run) -> Model:
 
 def fit(run: Run, model: Model, progress: Progress | None) -> Outcome:
     if "steps" not in run.cell.training:
-        raise UserError(f"recipes/{run.cell.row}.yaml: training.steps is missing for {run.cell.dataset}; say how long to train")
+        raise UserError(
+            f"recipes/{run.cell.row}.yaml: training.steps is missing for {run.cell.dataset}; say how long to train"
+        )
     seeds = {axis: run.seed(axis) for axis in ("batch order", "noise", "evaluation")}
     train, val = (split.to(run.device) for split in (run.data.train, run.data.val))
     try:
@@ -151,13 +159,19 @@ def identity(run: Run) -> str:
     return digest(parts)
 
 
-def assemble(run: Run, model: Model, evaluation: Evaluation, outcome: Outcome | None, status: str, reason: str | None) -> dict:
+def assemble(
+    run: Run, model: Model, evaluation: Evaluation, outcome: Outcome | None, status: str, reason: str | None
+) -> dict:
     """The record, as its schema wants it."""
     cell, data = run.cell, run.data
     series = dict(evaluation.series)
     if outcome and outcome.curve.steps:
         curve = {"x": outcome.curve.steps, "y": [records.finite(y) for y in outcome.curve.nats]}
-        series["validation"] = {**curve, "x_label": "training steps", "y_label": "validation, nats per example (lower is better)"}
+        series["validation"] = {
+            **curve,
+            "x_label": "training steps",
+            "y_label": "validation, nats per example (lower is better)",
+        }
     settings = cell.settings()
     return {
         "schema": records.SCHEMA_VERSION,
@@ -227,7 +241,11 @@ def summary(record: dict) -> str:
     head = f"{run['name']} on {run['dataset']}, seed {run['seed']}: {record['status']}"
     if record["status"] != "ok":
         return f"{head}: {record['reason']}"
-    shown = [f"{k} {m['value']:.4g} {m['unit']}" for k, m in record["metrics"].items() if k in HEADLINES and m["value"] is not None]
+    shown = [
+        f"{k} {m['value']:.4g} {m['unit']}"
+        for k, m in record["metrics"].items()
+        if k in HEADLINES and m["value"] is not None
+    ]
     failed = [name for name, gate in record["gates"].items() if not gate["passed"]]
     marks = f" [failed gates: {', '.join(failed)}]" if failed else ""
     return f"{head}, {', '.join(shown)}{marks} ({record['cost']['train_seconds']:.1f} s training)"

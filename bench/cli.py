@@ -222,8 +222,8 @@ def report(**options: object) -> None:
     from bench import report as page
 
     config = configuration.load(options)
-    _records(config, frozen=False)
-    click.echo(f"report: {page.write(config.run_folder, config.run_folder / 'report' / 'index.html', config.data / 'prepared' / config.tier.sizes)}")
+    out = config.run_folder / "report" / "index.html"
+    click.echo(f"report: {page.write(config.run_folder, out, config.prepared_folder)}")
 
 
 @cli.command()

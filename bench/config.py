@@ -50,9 +50,13 @@ class Config:
     def cell_folder(self, row: str, dataset: str) -> Path:
         return self.run_folder / "cells" / dataset / row
 
+    @property
+    def prepared_folder(self) -> Path:
+        """Prepared arrays, a folder per data set; reduced ones lie apart from those of published size."""
+        return self.data / "prepared" / self.tier.sizes
+
     def prepared(self, dataset: str) -> Path:
-        """Prepared arrays; reduced ones lie apart from those of published size."""
-        return self.data / "prepared" / self.tier.sizes / dataset
+        return self.prepared_folder / dataset
 
 
 def tiers() -> list[str]:
@@ -82,7 +86,9 @@ def load(overrides: Mapping[str, object] | None = None) -> Config:
     paths = {k: Path(str(merged[k])).expanduser() for k in ("mirror", "data", "results") if merged.get(k)}
     config = Config(tier, **{**merged, **paths})
     if config.mirror and not config.mirror.is_dir():
-        raise UserError(f"configuration: mirror: there is no folder {config.mirror}; give the folder that holds the raw files")
+        raise UserError(
+            f"configuration: mirror: there is no folder {config.mirror}; give the folder that holds the raw files"
+        )
     return config
 
 

@@ -71,7 +71,9 @@ def score(log_prob: Callable[[Tensor], Tensor], x: Tensor, batch: int, device: t
         return torch.cat([log_prob(rows.to(device)).cpu() for rows in x.split(batch)])
 
 
-def _likelihoods(model: Model, data: DataSet, test: Tensor, settings: Settings, device: torch.device, found: Evaluation) -> None:
+def _likelihoods(
+    model: Model, data: DataSet, test: Tensor, settings: Settings, device: torch.device, found: Evaluation
+) -> None:
     scores: dict[str, Tensor] = {}
     for likelihood, log_prob in model.estimators():
         headline = not scores
@@ -93,7 +95,9 @@ def _likelihoods(model: Model, data: DataSet, test: Tensor, settings: Settings, 
     found.gates.update(gates.bounds_are_ordered({kind: values[:shared] for kind, values in scores.items()}))
 
 
-def _likelihood_metrics(values: Tensor, likelihood: Likelihood, data: DataSet, headline: bool, found: Evaluation) -> None:
+def _likelihood_metrics(
+    values: Tensor, likelihood: Likelihood, data: DataSet, headline: bool, found: Evaluation
+) -> None:
     suffix = "" if headline else f"_{likelihood.kind}"
     found.metrics[f"log_likelihood{suffix}"] = metrics.mean_metric(values, "nats", "higher", str(likelihood))
     if data.kind == "image":
@@ -101,13 +105,17 @@ def _likelihood_metrics(values: Tensor, likelihood: Likelihood, data: DataSet, h
         found.metrics[f"bits_per_dim{suffix}"] = metrics.mean_metric(bits, "bits/dim", "lower", str(likelihood))
 
 
-def _truth_gap(log_q: Tensor, data: DataSet, rows: Tensor, likelihood: Likelihood, headline: bool, found: Evaluation) -> None:
+def _truth_gap(
+    log_q: Tensor, data: DataSet, rows: Tensor, likelihood: Likelihood, headline: bool, found: Evaluation
+) -> None:
     """KL(p || q) = E_p[log p - log q] over the test rows: exact truth, paired, so entropy's noise cancels."""
     log_p = data.density.log_prob(rows.double())
     found.gates[f"{likelihood.kind.replace('_', ' ')} not above the truth"] = gates.not_above_truth(log_q, log_p)
     if not headline:
         return
-    estimator = "paired mean of log p - log q" + ("; an upper bound, q being a lower bound" if likelihood.is_bound else "")
+    estimator = "paired mean of log p - log q" + (
+        "; an upper bound, q being a lower bound" if likelihood.is_bound else ""
+    )
     found.metrics["kl_to_truth"] = metrics.mean_metric(log_p - log_q.double(), "nats", "lower", estimator)
 
 
@@ -127,7 +135,9 @@ def _samples(model: Model, data: DataSet, settings: Settings, device: torch.devi
     return samples
 
 
-def _against_density(model: Model, data: DataSet, samples: Tensor, settings: Settings, device: torch.device, found: Evaluation) -> None:
+def _against_density(
+    model: Model, data: DataSet, samples: Tensor, settings: Settings, device: torch.device, found: Evaluation
+) -> None:
     density = data.density
     found.metrics["mass_outside"] = _mass_outside(data, samples)
     missed = density.modes_missed(samples.double())
@@ -156,14 +166,20 @@ def _mass_outside_by_steps(model: Model, data: DataSet, settings: Settings) -> d
     return {"x": list(STEP_COUNTS), "y": shares, "x_label": "sampling steps", "y_label": "mass outside the support"}
 
 
-def _integral(model: Model, data: DataSet, samples: Tensor, settings: Settings, device: torch.device, found: Evaluation) -> None:
-    box = tuple((low - GRID_MARGIN * (high - low), high + GRID_MARGIN * (high - low)) for low, high in data.density.bounds)
+def _integral(
+    model: Model, data: DataSet, samples: Tensor, settings: Settings, device: torch.device, found: Evaluation
+) -> None:
+    box = tuple(
+        (low - GRID_MARGIN * (high - low), high + GRID_MARGIN * (high - low)) for low, high in data.density.bounds
+    )
     points, area = metrics.box_grid(box, settings.grid)
     log_q = score(model.log_prob, points.float(), 20_000, device)
     low, high = (torch.tensor(side) for side in zip(*box, strict=True))
     outside = ~((samples >= low) & (samples <= high)).all(1)
     total, found.gates["integrates to one"] = gates.integrates_to_one(log_q, area, outside)
-    found.metrics["integral"] = Metric(total, "mass", None, len(points), f"midpoint rule, {settings.grid}x{settings.grid} cells")
+    found.metrics["integral"] = Metric(
+        total, "mass", None, len(points), f"midpoint rule, {settings.grid}x{settings.grid} cells"
+    )
     # Stored as a picture: y down the rows, x along them.
     found.arrays["grid_log_density"] = log_q.reshape(settings.grid, settings.grid).T.half().numpy()
     found.arrays["grid_box"] = np.array([*box[0], *box[1]], dtype=np.float32)

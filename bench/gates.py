@@ -51,7 +51,9 @@ def bounds_are_ordered(scores: Mapping[str, Tensor]) -> Gates:
             gap = (scores[lower] - scores[upper]).double()
             mean, error = gap.mean().item(), gap.std().item() / math.sqrt(len(gap))
             detail = f"mean {lower} - {upper} = {mean:.4f} ± {error:.4f} (standard error) nats"
-            gates[f"{lower.replace('_', ' ')} below {upper.replace('_', ' ')}"] = verdict(mean <= STANDARD_ERRORS * error, detail)
+            gates[f"{lower.replace('_', ' ')} below {upper.replace('_', ' ')}"] = verdict(
+                mean <= STANDARD_ERRORS * error, detail
+            )
     return gates
 
 

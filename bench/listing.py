@@ -75,7 +75,9 @@ def as_text(rows: Rows, width: int = 44) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_short(row.get(key), width) for key in keys] for row in rows]
     widths = [max(len(line[i]) for line in [keys, *cells]) for i in range(len(keys))]
-    return "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [keys, *cells])
+    return "\n".join(
+        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [keys, *cells]
+    )
 
 
 def _short(value: object, width: int) -> str:

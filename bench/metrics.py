@@ -17,7 +17,9 @@ def mean_metric(values: Tensor, unit: str, better: str | None, estimator: str) -
     """Mean over examples with the standard error of that mean."""
     values = values.double()
     error = values.std().item() / math.sqrt(len(values))
-    return Metric(values.mean().item(), unit, better, len(values), estimator, (error, "standard error of the mean over examples"))
+    return Metric(
+        values.mean().item(), unit, better, len(values), estimator, (error, "standard error of the mean over examples")
+    )
 
 
 def share_metric(hits: Tensor, estimator: str, better: str | None = "lower") -> Metric:
@@ -66,14 +68,14 @@ def log_mean_exp(log_weights: Tensor) -> float:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½) between Gaussians fitted to features (n, d).
+    """|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a^½ Σ_b Σ_a^½)^½) between Gaussians fitted to features (n, d).
 
     (Dowson and Landau 1982.) With features of a classifier trained here this is not FID and never called so.
     """
-    from scipy import linalg  # late: only images need it
-
     a, b = a.double(), b.double()
-    cov_a, cov_b = (torch.cov(f.T).numpy() for f in (a, b))
-    root = linalg.sqrtm(cov_a @ cov_b)
-    mean = (a.mean(0) - b.mean(0)).square().sum().item()
-    return mean + float((cov_a + cov_b - 2 * root.real).trace())
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    values, vectors = torch.linalg.eigh(cov_a)
+    root_a = vectors @ (values.clamp(min=0).sqrt()[:, None] * vectors.T)  # symmetric, so dead features do no harm
+    overlap = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp(min=0).sqrt().sum()
+    distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * overlap
+    return distance.item()

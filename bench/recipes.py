@@ -102,7 +102,9 @@ def _extended(name: str, raw: Mapping[str, dict], children: tuple[str, ...]) -> 
     if parent not in raw:
         raise UserError(f"recipes/{name}.yaml: extends: {nearest(parent, raw, 'recipe')}")
     inherited = _extended(parent, raw, (*children, name))
-    tiers = {tier: {k: v for k, v in level.items() if k != "datasets"} for tier, level in inherited.get("tiers", {}).items()}
+    tiers = {
+        tier: {k: v for k, v in level.items() if k != "datasets"} for tier, level in inherited.get("tiers", {}).items()
+    }
     base = {k: v for k, v in inherited.items() if k not in ("published", "notes", "tiers")}
     base["tiers"] = {tier: tiers.get(tier, {}) for tier in content.get("tiers", {})}
     shared = {t: _inherited_datasets(inherited, t, level) for t, level in content.get("tiers", {}).items()}
@@ -132,10 +134,14 @@ def cell(row: str, dataset: str, tier: Tier) -> Cell:
     if section is None or dataset not in section["datasets"]:
         cells = sorted(section["datasets"]) if section else []
         has = f"it has {', '.join(cells)}" if cells else "it has none"
-        raise UserError(f"row {row!r} has no cell on {dataset!r} in tier {tier.name!r} ({has}); add it to recipes/{row}.yaml")
+        raise UserError(
+            f"row {row!r} has no cell on {dataset!r} in tier {tier.name!r} ({has}); add it to recipes/{row}.yaml"
+        )
     own = section["datasets"][dataset] or {}
     tier_level = {"training": tier.training, "evaluation": tier.evaluation}
-    settings = {s: merge(*(level.get(s) or {} for level in (found.content, section, own, tier_level))) for s in SECTIONS}
+    settings = {
+        s: merge(*(level.get(s) or {} for level in (found.content, section, own, tier_level))) for s in SECTIONS
+    }
     notes = (*found.notes, *section.get("notes", ()), *own.get("notes", ()))
     return Cell(row, dataset, found, notes=notes, **settings)
 
@@ -147,7 +153,9 @@ def matrix(config: Config, available: Mapping[str, bool]) -> list[Cell]:
     for name, found in recipes().items():
         for dataset in found.tiers.get(tier.recipes, {}).get("datasets", {}):
             if dataset not in available:
-                raise UserError(f"recipes/{name}.yaml: tiers.{tier.recipes}.datasets: {nearest(dataset, available, 'data set')}")
+                raise UserError(
+                    f"recipes/{name}.yaml: tiers.{tier.recipes}.datasets: {nearest(dataset, available, 'data set')}"
+                )
             wanted = (tier.rows is None or name in tier.rows) and (tier.datasets is None or dataset in tier.datasets)
             if wanted and available[dataset]:
                 cells.append(cell(name, dataset, tier))

@@ -42,6 +42,10 @@ class Training:
     patience: int | None = None  # validations without improvement before the run stops
     select: str = "best"  # which parameters the run ends with
 
+    def decay(self, step: int) -> float:
+        """The factor of the learning rate after ``step`` steps."""
+        return 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+
     @property
     def validation_interval(self) -> int:
         return self.validate_every or max(1, self.steps // 10)
@@ -118,13 +122,14 @@ def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer
 class Trainer:
     """Minimise ``model.loss`` on ``train`` and keep the parameters that score best on ``validation``."""
 
-    def __init__(self, model: Model, training: Training, train: Tensor, validation: Tensor, seeds: dict[str, int]) -> None:
+    def __init__(
+        self, model: Model, training: Training, train: Tensor, validation: Tensor, seeds: dict[str, int]
+    ) -> None:
         self.model, self.training, self.seeds = model, training, seeds
         self.validation = validation[: training.validation_points]
         self.batches = Batches(train, training.batch, seeds["batch order"])
         self.optimizer = optimizer_for(model, training)
-        scale = (lambda step: 0.5 * (1 + math.cos(math.pi * step / training.steps))) if training.schedule == "cosine" else (lambda step: 1.0)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, scale)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, training.decay)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
         self.curve = Curve()
         self.best: dict | None = None
@@ -138,7 +143,9 @@ class Trainer:
         """The parameters that would be used if training stopped now."""
         return self.average.module if self.average else self.model
 
-    def run(self, checkpoint: Path | None = None, identity: str = "", report: Callable[[int, float], None] | None = None) -> Outcome:
+    def run(
+        self, checkpoint: Path | None = None, identity: str = "", report: Callable[[int, float], None] | None = None
+    ) -> Outcome:
         """Train to the end, resuming from ``checkpoint`` if it holds a run of the same ``identity``."""
         torch.manual_seed(self.seeds["noise"])
         if checkpoint and checkpoint.exists():

@@ -140,7 +140,11 @@ class Comparison:
         if not self.no_larger:
             return []
         sizes = {d: [max(values(side, "parameters")) for side in both] for d, both in pairs.items()}
-        return [f"{self.a.name} has {a:,.0f} parameters on {d}, {self.b.name} {b:,.0f}" for d, (a, b) in sizes.items() if a > b]
+        return [
+            f"{self.a.name} has {a:,.0f} parameters on {d}, {self.b.name} {b:,.0f}"
+            for d, (a, b) in sizes.items()
+            if a > b
+        ]
 
     def _arm(self, records: Records) -> Arm:
         found = values(records, self.metric)

@@ -35,6 +35,8 @@ CLAIMS = (
         THEME,
         "SurVAE flows are sharper where symmetries are known, and without any noise.",
         "the survey, section 7, expressivity and open questions",
-        Comparison(ABS, PLAIN, "mass_outside", "mass outside the support", "share of samples", SYMMETRIC, no_larger=True),
+        Comparison(
+            ABS, PLAIN, "mass_outside", "mass outside the support", "share of samples", SYMMETRIC, no_larger=True
+        ),
     ),
 )

@@ -18,6 +18,9 @@ from models.base import LOG_2PI
 from models.layer import Kind, Layer, sum_rest
 
 
+TIE = 8.0  # machine epsilons; values no further apart than their rounding are equal
+
+
 class Abs(Layer):
     """z = |x|; x = s z with uniform signs s: contribution -D log 2, exact."""
 
@@ -200,7 +203,7 @@ class HalfLine(Layer):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         u = x / self.bound
-        inner = u.clamp(torch.finfo(x.dtype).tiny, 1 - self.tail)
+        inner = u.clamp(torch.finfo(x.dtype).eps, 1 - self.tail)
         z = torch.logit(inner) + (u - inner) * self.slope
         return z, self._log_det(z)
 
@@ -225,7 +228,7 @@ class Increments(Layer):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         values = self._column(x)
-        gaps = values.diff(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+        gaps = values.diff(dim=1).clamp_min(TIE * torch.finfo(x.dtype).eps)
         new = torch.cat([values[:, :1], gaps + torch.log(-torch.expm1(-gaps))], 1)
         return self._replaced(x, new), self._log_det(new)
 

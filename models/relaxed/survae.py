@@ -51,7 +51,7 @@ def _flow(spec: DataSpec, symmetry: Iterable[Layer], couplings: int, hidden: Seq
 
 @register("survae-baseline")
 def survae_baseline(
-    spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "exp"
+    spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "tanh"
 ) -> Model:
     """The same couplings without a surjection: 82,808 parameters in two dimensions."""
     return _flow(spec, [], couplings, hidden, scale)
@@ -63,7 +63,7 @@ def abs_flow(
     *,
     couplings: int = 4,
     hidden: Sequence[int] = (200, 100),
-    scale: Scale = "exp",
+    scale: Scale = "tanh",
     bound: float = 4.0,
 ) -> Model:
     """AbsFlow for densities even in every coordinate: |x|, logit of |x| / bound, the couplings."""
@@ -71,7 +71,7 @@ def abs_flow(
 
 
 @register("sort-flow")
-def sort_flow(spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "exp") -> Model:
+def sort_flow(spec: DataSpec, *, couplings: int = 4, hidden: Sequence[int] = (200, 100), scale: Scale = "tanh") -> Model:
     """SortFlow for exchangeable vectors: sorted values, the logarithm-like map of their increments, the couplings."""
     return _flow(spec, [Sort(), Increments()], couplings, hidden, scale)
 

@@ -3,7 +3,7 @@ rule fetch:
     output:
         touch(f"{DATA}/raw/.{{dataset}}.fetched"),
     log:
-        f"{DATA}/logs/fetch/{{dataset}}.log",
+        f"{RUN}/logs/fetch/{{dataset}}.log",
     params:
         pins=lambda wildcards: PLAN.fetching(wildcards.dataset),
     message:

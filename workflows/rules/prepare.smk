@@ -5,7 +5,7 @@ rule prepare:
     output:
         multiext(f"{PREPARED}/", "train.npy", "val.npy", "test.npy", "meta.json"),
     log:
-        f"{DATA}/logs/prepare/{PLAN.config.tier.sizes}/{{dataset}}.log",
+        f"{RUN}/logs/prepare/{{dataset}}.log",
     params:
         made_of=lambda wildcards: PLAN.preparing(wildcards.dataset),
     resources:

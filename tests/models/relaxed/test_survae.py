@@ -48,7 +48,7 @@ def plane(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[
 
 
 def small(family: str) -> Model:
-    return off_its_start(build(family, PLANE, hidden=[8, 8], scale="tanh"))
+    return off_its_start(build(family, PLANE, hidden=[8, 8]))
 
 
 @pytest.mark.usefixtures("float64")
