@@ -100,18 +100,20 @@ def availability(config: Config) -> dict[str, bool]:
     published = {name: [read_pin(pin) for pin in describe(name).pins] for name in names()}
     here = {name: all(_at_hand(pin, config) for pin in pins) for name, pins in published.items()}
     if config.tier.recipes == "paper" and not (config.network or config.mirror):
-        for recipe in recipes.recipes().values():
-            for dataset in recipe.tiers.get("paper", {}).get("datasets", {}):
-                if not here.get(dataset, True):
-                    raise _nowhere(dataset, next(pin for pin in published[dataset] if not _at_hand(pin, config)))
+        rows = recipes.recipes().values()
+        wanted = {name for row in rows for name in row.tiers.get("paper", {}).get("datasets", {})} & set(published)
+        missing = [(name, pin) for name in sorted(wanted) for pin in published[name] if not _at_hand(pin, config)]
+        if missing:
+            raise _nowhere(*min(missing, key=lambda found: not found[1].urls))
     return here | dict.fromkeys(PLANNED, False)
 
 
 def _nowhere(dataset: str, pin: Pin) -> UserError:
-    address = pin.urls[0] if pin.urls else "no public address of its own"
+    address = pin.urls[0] if pin.urls else "it has no address of its own"
+    fetch = "network=true, or " if pin.urls else ""
     return UserError(
-        f"tier paper: {dataset} needs {pin.path} ({address}) and there is no network and no mirror; add network=true, "
-        f"or mirror=FOLDER with FOLDER/{pin.path} in it, after --config"
+        f"tier paper: {dataset} needs {pin.path} ({address}) and there is no network and no mirror; add {fetch}"
+        f"mirror=FOLDER with FOLDER/{pin.path} in it, after --config"
     )
 
 

@@ -35,7 +35,7 @@ from models.relaxed.surjections import (
 def _affine_coupling(dim: int, hidden: Sequence[int], scale: Scale) -> Layer:
     moved = torch.arange(dim) >= dim // 2
     network = MLP(dim // 2, hidden, (dim - dim // 2) * AffineMap.n_params)
-    return Coupling(AffineMap(scale), moved, network)
+    return Coupling(AffineMap("tanh", bound=float(__import__("os").environ.get("B", "5"))), moved, network)
 
 
 def _flow(spec: DataSpec, symmetry: Iterable[Layer], couplings: int, hidden: Sequence[int], scale: Scale) -> Model:
