@@ -21,7 +21,7 @@ from bench.paths import replacing
 from bench.recipes import Cell, digest
 from bench.sampling import draw
 from bench.seeds import derive
-from bench.training import Diverged, Outcome, Trainer, Training
+from bench.training import Diverged, Outcome, Trainer, Training, save_state
 from models.layer import Model
 from models.registry import build
 
@@ -105,8 +105,7 @@ def run_once(run: Run, progress: Progress | None = None) -> dict:
         with replacing(run.path.with_suffix(".npz")) as part, part.open("wb") as file:
             np.savez_compressed(file, **evaluation.arrays)
     if outcome:
-        with replacing(run.path.with_suffix(".pt")) as part:
-            torch.save(outcome.model.state_dict(), part)
+        save_state(outcome.model.state_dict(), run.path.with_suffix(".pt"))
     records.write(record, run.path)
     checkpoint_path(run).unlink(missing_ok=True)
     return record

@@ -8,6 +8,7 @@ same bits as an uninterrupted one.
 from __future__ import annotations
 
 import copy
+import io
 import math
 import time
 from collections.abc import Callable
@@ -226,8 +227,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
-        with replacing(path) as part:
-            torch.save(state, part)
+        save_state(state, path)
 
     def _load(self, path: Path, identity: str) -> None:
         """Continue from a checkpoint; one of another configuration, or unreadable, is ignored."""
@@ -249,6 +249,14 @@ class Trainer:
         self.curve = Curve(**state["curve"])
         for name in ("best", "best_nats", "stale", "step", "seconds"):
             setattr(self, name, state[name])
+
+
+def save_state(state: dict, path: Path) -> None:
+    """Write a state dictionary, whole or not at all."""
+    buffer = io.BytesIO()  # torch calls a full disk a RuntimeError of its zip writer; writing bytes says what it is
+    torch.save(state, buffer)
+    with replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())
 
 
 def mean_nats(model: Model, x: Tensor, seed: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tarfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from bench.datasets.pins import Pin, Tree, file_hash, read_pin, tree_hash
 from bench.datasets.registry import describe
 from bench.errors import UserError
+from bench.paths import disk_of
 
 TIMEOUT = 30
 """Seconds without an answer after which an address counts as dead."""
@@ -113,7 +113,7 @@ def _require(found: str, expected: str, file: Path, algorithm: str) -> None:
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
     """A temporary name beside ``target`` that becomes it on success; whatever lies there is removed on failure."""
-    try:
+    with disk_of(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
             temporary = Path(folder) / target.name
@@ -121,7 +121,3 @@ def _whole(target: Path) -> Iterator[Path]:
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left on the disk of {target.parent}; free some and run again") from error
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from bench.datasets.fetch import fetch_pin
 from bench.datasets.info import Info, Request, Size, Splits
 from bench.datasets.readers import check_finite
 from bench.datasets.registry import describe
-from bench.errors import UserError
+from bench.paths import disk_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,17 +95,14 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` on success and vanishes on failure."""
     temporary = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        yield temporary
-        temporary.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(temporary, out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left on the disk of {out.parent}; free some and run again") from error
-        raise
+        with disk_of(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+            yield temporary
+            temporary.chmod(0o755)
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(temporary, out)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

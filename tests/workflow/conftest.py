@@ -14,7 +14,7 @@ import pytest
 
 from bench.paths import ROOT
 
-PARTS = ("models", "bench", "config", "recipes", "workflows", "data", "Snakefile", "pyproject.toml")
+PARTS = ("models", "bench", "config", "recipes", "workflows", "data", "Snakefile", "pyproject.toml", "CONTRIBUTING.md")
 BANNER = "Using workflow specific profile"  # Snakemake's own first line on stderr
 
 
