@@ -58,7 +58,7 @@ class GAN(Model):
 
 
 @register("gan")
-def gan(spec: DataSpec, *, latent: int = 2, hidden: Sequence[int] = (128, 128), penalty: float = 0.1) -> Model:
+def gan(spec: DataSpec, *, latent: int = 2, hidden: Sequence[int] = (128, 128), penalty: float = 0.5) -> Model:
     """MLPs on both sides; ``penalty`` is γ."""
     generator = nn.Sequential(MLP(latent, hidden, spec.dim), nn.Unflatten(1, spec.shape))
     discriminator = nn.Sequential(nn.Flatten(), MLP(spec.dim, hidden, 1))

@@ -93,8 +93,9 @@ class ScoreSDE(ContinuousModel):
     """Trained by denoising score matching (eq. 7), scored by its probability-flow ODE (eq. 39).
 
     ``weighting`` "simple" (λ = std²: the mean squared error of the noise at uniform times) or "likelihood" (λ = g²,
-    by drawing times in proportion to g² / std²: Song et al. 2021, arXiv 2101.09258, section 4.4). Time stops at ``eps``: the model's density *is* that of the ODE started from N(0, I)
-    at t = 1 and stopped at ``eps``, and data are taken to be x_eps, without correction.
+    by drawing times in proportion to g² / std²: Song et al. 2021, arXiv 2101.09258, section 4.4). Time stops at
+    ``eps``: the model's density *is* that of the ODE started from N(0, I) at t = 1 and stopped at ``eps``; data are
+    taken to be x_eps, without correction.
 
     ``sampler``: "pc" (predictor and Langevin corrector, algorithm 1), "euler-maruyama" (the reverse SDE alone),
     "langevin" (correctors alone at falling noise levels: annealed Langevin), or "ode", whose samples are the ones

@@ -103,9 +103,12 @@ class ContinuousFlow(Layer):
         return self._odeint(velocity, (x, x.new_zeros(x.shape[0])), start, end, method, steps)
 
     def _odeint(self, velocity: Callable, state: State, start: float, end: float, method: str, steps: int | None):
-        options = steps and {"grid_constructor": lambda f, y, t: torch.linspace(start, end, steps + 1).to(t)}
         like = state if isinstance(state, Tensor) else state[0]
         span = torch.tensor([start, end], dtype=like.dtype, device=like.device)
+        if steps:
+            options = {"grid_constructor": lambda f, y, t: torch.linspace(start, end, steps + 1).to(t)}
+        else:
+            options = {"step_t": span[1:]}  # land on the end: beyond it (t < 0) a field may not exist
         try:
             path = odeint(velocity, state, span, rtol=self.rtol, atol=self.atol, method=method, options=options)
         except AssertionError as error:  # the solver's word for a field that grew too stiff or became NaN

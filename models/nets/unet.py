@@ -63,18 +63,24 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x))) + time))), the time embedding a shift per channel."""
+    """x + conv(act(modulated(norm(conv(act(norm(x)))))), modulated(h) = (1 + scale(time)) h + shift(time) per channel.
+
+    The time acts after the norm, which would take a bare shift away (Dhariwal and Nichol 2021, arXiv 2105.05233,
+    section 3, "adaptive group normalization").
+    """
 
     def __init__(self, width: int, target: int, d_time: int) -> None:
         super().__init__()
         self.first = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, target, 3, padding=1))
-        self.shift = nn.Linear(d_time, target)
-        self.second = nn.Sequential(_norm(target), nn.SiLU(), nn.Conv2d(target, target, 3, padding=1))
+        self.norm = _norm(target)
+        self.modulation = nn.Linear(d_time, 2 * target)
+        self.second = nn.Conv2d(target, target, 3, padding=1)
         self.skip = nn.Conv2d(width, target, 1) if width != target else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.first(x) + self.shift(F.silu(time))[:, :, None, None]
-        return self.skip(x) + self.second(h)
+        scale, shift = self.modulation(F.silu(time))[:, :, None, None].chunk(2, 1)
+        h = (1 + scale) * self.norm(self.first(x)) + shift
+        return self.skip(x) + self.second(F.silu(h))
 
 
 class Attention(nn.Module):

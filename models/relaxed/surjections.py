@@ -18,9 +18,6 @@ from models.base import LOG_2PI
 from models.layer import Kind, Layer, sum_rest
 
 
-TIE = 8.0  # machine epsilons; values no further apart than their rounding are equal
-
-
 class Abs(Layer):
     """z = |x|; x = s z with uniform signs s: contribution -D log 2, exact."""
 
@@ -191,7 +188,8 @@ class HalfLine(Layer):
     ``Abs`` needs all of R behind it. The logit alone ends at ``bound``, where a tail point would have no
     likelihood; with the tangent the map stays a bijection (and C1, so the density is continuous), and it is
     still steep near ``bound``, which is what lets a flow draw a sharp edge there.
-    log|dz/dx| = softplus(y) + softplus(-y) - log bound at y = min(z, logit(1 - tail)).
+    log|dz/dx| = softplus(y) + softplus(-y) - log bound at y = min(z, logit(1 - tail)). Below rounding, u is taken
+    for its machine epsilon: the logarithm of a zero would be far from everything a network has seen.
     """
 
     def __init__(self, bound: float, tail: float = 0.02) -> None:
@@ -219,8 +217,11 @@ class HalfLine(Layer):
 class Increments(Layer):
     """Increasing values -> R^L: z_1 = x_1 and z_i = softplus^{-1}(x_i - x_{i-1}), on the column ``Sort`` sorted.
 
-    ``Sort`` needs it as ``Abs`` needs ``HalfLine``. log|det| = sum_{i>1} softplus(-z_i).
+    ``Sort`` needs it as ``Abs`` needs ``HalfLine``. log|det| = sum_{i>1} softplus(-z_i). Ties are a set of measure
+    zero; values no further apart than their rounding are treated as that far apart.
     """
+
+    ROUNDING = 8.0  # machine epsilons
 
     def __init__(self, key: int = 0) -> None:
         super().__init__()
@@ -228,7 +229,7 @@ class Increments(Layer):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         values = self._column(x)
-        gaps = values.diff(dim=1).clamp_min(TIE * torch.finfo(x.dtype).eps)
+        gaps = values.diff(dim=1).clamp_min(self.ROUNDING * torch.finfo(x.dtype).eps)
         new = torch.cat([values[:, :1], gaps + torch.log(-torch.expm1(-gaps))], 1)
         return self._replaced(x, new), self._log_det(new)
 

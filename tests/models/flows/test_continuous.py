@@ -12,6 +12,7 @@ from models.flows.continuous import ContinuousFlow, ContinuousModel, velocity_an
 from models.nets.time import ConcatSquashMLP
 from models.registry import DataSpec, build
 
+pytestmark = pytest.mark.usefixtures("float64")
 D = 3
 
 
@@ -24,14 +25,6 @@ class Linear(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return x @ self.matrix.T
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def mlp() -> ConcatSquashMLP:
@@ -132,6 +125,26 @@ def test_function_evaluations_are_counted() -> None:
     for steps in (1, 7, 50):
         flow.transport(x, steps=steps)
         assert flow.nfe == steps
+
+
+def test_euler_sampling_converges_to_the_adaptive_one() -> None:
+    flow, z = ContinuousFlow(mlp(), rtol=1e-9, atol=1e-9).eval(), torch.randn(4, D)
+    exact = flow.transport(z)
+    errors = [(flow.transport(z, steps=steps) - exact).abs().max().item() for steps in (20, 40)]
+    assert errors[1] < 0.6 * errors[0]  # first order: half the step, half the error
+
+
+def test_no_time_beyond_the_ends_is_asked_for() -> None:
+    """Fields such as a score at t < 0 do not exist there."""
+
+    class Root(nn.Module):
+        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return x / t.sqrt()  # x(t) grows by exp(2 sqrt t)
+
+    flow = ContinuousFlow(Root(), t_data=1e-4, t_noise=1.0).eval()
+    x, contribution = flow.decode(torch.ones(1, 1))
+    torch.testing.assert_close(x.log(), contribution[:, None] * -1, rtol=0, atol=1e-4)
+    torch.testing.assert_close(contribution, torch.tensor([2 * (1 - 0.01)]), rtol=0, atol=1e-4)
 
 
 def test_evaluation_leaves_no_graph() -> None:

@@ -21,13 +21,7 @@ ABLATION = {
     "underdamped": {"stochastic_steps": 4, "step_size": 0.1},
 }
 
-
-@pytest.fixture(autouse=True)
-def _double_precision():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def wells(n: int) -> torch.Tensor:

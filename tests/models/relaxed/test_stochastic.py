@@ -20,13 +20,7 @@ BLOCKS = {
     "underdamped": lambda energy, steps=5: UnderdampedLangevin(energy, steps, 0.2, friction=2.0),
 }
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 class MixtureEnergy(nn.Module):

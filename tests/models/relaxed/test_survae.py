@@ -22,7 +22,7 @@ def size(model: nn.Module) -> int:
 def off_its_start(model: Model) -> Model:
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(1.5).add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
 
 
