@@ -174,9 +174,10 @@ def log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
 class DDPM(ChainModel):
     """x -> x_1 -> ... -> x_T ~ N(0, I) by T diffusion steps.
 
-    ``loss``: "bound", the variational bound with its sum over t estimated at one t per example, or "simple",
-    E ||ε - ε(x_t, t)||² per element (Ho et al. 2020, eq. 14). ``log_prob`` is the bound over all T with analytic
-    divergences (eq. 5): T passes; ``importance_bound`` weighs whole paths, for which alone log-mean-exp is a bound.
+    ``loss``: "bound", the variational bound with analytic divergences (Ho et al. 2020, eq. 5), its sum over t
+    estimated at one t per example; or "simple", E ||ε - ε(x_t, t)||² per element (eq. 14). ``log_prob`` is the bound
+    along one sampled path, T passes: the same expectation, and measured less noisy than the divergences at T
+    independent draws (standard deviation .7 against 1.6 nats in 2-D), because neighbouring terms cancel.
     ``sampling_steps`` T draws every p(x_{t-1} | x_t), the last without noise (algorithm 2); fewer take DDIM's
     deterministic strides (Song et al. 2021, arXiv 2010.02502, eq. 12 with σ = 0).
     """
@@ -189,17 +190,6 @@ class DDPM(ChainModel):
         later = [DiffusionStep(diffusion, t) for t in range(2, diffusion.steps + 1)]
         super().__init__([Chain(data_end), first, *later], StandardNormal(shape))
         self.diffusion, self.objective, self.sampling_steps = diffusion, loss, diffusion.steps
-
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x0, total = self._start(x, context)
-        total = total - self.diffusion.prior_divergence(x0)
-        for t in range(1, self.diffusion.steps + 1):
-            total = total + self._term(x0, torch.full((), t, device=x0.device), context)[0]
-        return total
-
-    def importance_bound(self, x: Tensor, k: int, context: Tensor | None = None) -> Tensor:
-        path = super().log_prob
-        return torch.logsumexp(torch.stack([path(x, context) for _ in range(k)]), 0) - math.log(k)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x0, contribution = self._start(x, context)

@@ -127,7 +127,7 @@ class _ProbabilityFlow(nn.Module):
 
 
 class DiffFlow(ChainModel):
-    """A chain with a ``DiffusionPath``: log_prob is the bound of the paper's eq. 8 on the discrete chain.
+    """A chain with a ``DiffusionPath``: log_prob is the lower bound of the discrete chain.
 
     Beside it ``estimators`` offers the exact likelihood of the probability-flow ODE. That is the density of
     another sampler (λ = 0, small steps), equal to the SDE's only where s is the score: no theorem orders the two.

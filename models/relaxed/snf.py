@@ -29,7 +29,7 @@ from models.relaxed.stochastic import InterpolatedEnergy, Langevin, Metropolis, 
 class StochasticNormalizingFlow(ChainModel):
     """A chain with a known target energy, trained on data and on that energy.
 
-    loss = (1 - a) · E_data[-log p(x)] + a · E_paths[-log w],   a = ``energy_weight`` (Wu et al., section 4),
+    loss = (1 - a) · E_data[-log p(x)] + a · E_paths[-log w],   a = ``energy_weight``,
 
     where a is 0 during the first share ``warmup`` of the training: from data alone first.
     """

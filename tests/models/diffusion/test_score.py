@@ -77,7 +77,7 @@ def test_loss_of_the_exact_score_is_the_conditional_variance_over_its_times(weig
 
 @pytest.mark.parametrize(
     ("sampler", "steps", "passes"),
-    [("pc", 200, 399), ("euler-maruyama", 400, 400), ("langevin", 400, 400), ("ode", 400, 400)],
+    [("pc", 200, 399), ("euler-maruyama", 400, 400), ("langevin", 1000, 1000), ("ode", 400, 400)],
 )
 def test_every_sampler_draws_the_data(sampler: str, steps: int, passes: int) -> None:
     model = gaussian_model(sampler=sampler, sampling_steps=steps, eps=1e-4, snr=0.3)

@@ -170,6 +170,15 @@ def test_sampling_without_noise_approaches_the_ode():
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.2)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.5])
+def test_every_noise_level_has_the_same_marginals(noise):
+    """With f = -½ g² x and the true score -x, N(0, I) stays N(0, I) for every λ."""
+    g = 1.2
+    layer = DiffusionPath(Linear(-(g**2) / 2), Linear(-1.0), 1, (g, g))
+    x = layer.simulate(torch.randn(100_000, 2), None, 50, noise)
+    assert x.var().item() == pytest.approx(1, abs=0.02 + 4 * math.sqrt(2 / x.numel()))
+
+
 def test_sampling_steps_and_noise_can_be_set_after_training(monkeypatch):
     model = DiffFlow([path()], StandardNormal((2,)))
     calls = []
