@@ -15,6 +15,7 @@ import torch
 from bench import provenance, records
 from bench.config import Config
 from bench.datasets.base import DataSet, load
+from bench.device import select_device
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Settings, evaluate
 from bench.paths import replacing
@@ -44,13 +45,6 @@ class Run:
 
     def seed(self, axis: str) -> int:
         return derive(self.config.seed, axis, self.repetition)
-
-
-def select_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one; asking for one that is not there is the user's mistake."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda was asked for and torch sees no GPU here; use device=cpu or device=auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_data(config: Config, dataset: str) -> DataSet:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from bench import gates, metrics
 from bench.datasets.base import DataSet
+from bench.device import synchronised_seconds
 from bench.features import classifier_features
 from bench.metrics import Metric
-from bench.sampling import counting, draw, synchronised_seconds
+from bench.sampling import counting, draw
 from models.layer import Likelihood, Model
 
 STEP_COUNTS = (2, 5, 10, 20, 50)  # sampling steps at which a multi-step sampler is tried

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.paths import ROOT
+from bench.sources import training_sources
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torchdiffeq")
 
@@ -23,16 +24,9 @@ def code() -> dict:
     return {"commit": _git("rev-parse", "HEAD"), "dirty": _dirty(), "source_sha256": source_hash()}
 
 
-def sources() -> list[Path]:
-    """The files whose text decides what a training run computes."""
-    from bench.workflow import training_sources
-
-    return training_sources()
-
-
 def source_hash() -> str:
     total = hashlib.sha256()
-    for path in sources():
+    for path in training_sources():
         total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,13 +50,6 @@ def counting(model: Model, energy: nn.Module | None = None) -> Iterator[Passes]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def synchronised_seconds(device: torch.device) -> float:
-    """The clock, after the device has finished its queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 @torch.no_grad()

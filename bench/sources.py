@@ -63,6 +63,12 @@ def _files(module: str) -> tuple[Path, ...]:
     return tuple(file for file in candidates if file.is_file())
 
 
+def training_sources() -> list[Path]:
+    """The sources whose change may change some trained cell, in a stable order; tables and reports are not in it."""
+    parts = [*(ROOT / "models").rglob("*.py"), *(ROOT / "bench" / "datasets").rglob("*.py")]
+    return closure(ROOT / "bench" / "cell.py", *parts)
+
+
 def closure(*roots: Path) -> list[Path]:
     """The files, and whatever of this repository they import in turn, in a stable order."""
     found: set[Path] = set()

@@ -20,12 +20,6 @@ from bench.paths import ROOT
 TABLES = ("tabular", "images", "toys", "axes", "claims")
 
 
-def training_sources() -> list[Path]:
-    """The sources whose change may change some trained cell, in a stable order; tables and reports are not in it."""
-    parts = [*(ROOT / "models").rglob("*.py"), *(ROOT / "bench" / "datasets").rglob("*.py")]
-    return sources.closure(ROOT / "bench" / "cell.py", *parts)
-
-
 @dataclass(frozen=True)
 class Plan:
     """The static graph of a run: its cells, and for each result a digest of what it depends on besides its inputs.
@@ -140,7 +134,7 @@ def check_family(cell: recipes.Cell) -> None:
 def check_device(config: Config) -> None:
     """device=cuda without a GPU ends here; torch, slow to import, is asked only then."""
     if config.device == "cuda":
-        from bench.cell import select_device
+        from bench.device import select_device
 
         select_device("cuda")
 

@@ -14,7 +14,7 @@ WELL = "double-well"
 NONE = Side("flow without stochastic blocks", ("snf-none", "realnvp"))
 METROPOLIS = Side("SNF with Metropolis blocks", ("snf-metropolis",))
 OTHERS = (Side("Langevin", ("snf-langevin",)), Side("underdamped", ("snf-underdamped",)))
-STEPS = {"snf-metropolis-2": 2, "snf-metropolis-5": 5, "snf-metropolis-20": 20}
+STEPS = {"snf-metropolis-2": 2, "snf-metropolis-5": 5, "snf-metropolis": 20}
 ABLATION = "(b) Stochastic blocks on the double well"
 EFFICIENCY = "(f) Does stochasticity pay for its time?"
 

@@ -136,7 +136,7 @@ ROWS = {
 }
 TOYS = ("checkerboard", "corners", "eight-gaussians", "four-circles", "two-spirals", "rings")
 WELL = {"snf-none": (0.5, 0), "snf-metropolis": (0.2, 20), "snf-langevin": (0.25, 20), "snf-underdamped": (0.22, 20),
-        "snf-metropolis-2": (0.42, 2), "snf-metropolis-5": (0.33, 5), "snf-metropolis-20": (0.2, 20)}  # fmt: skip
+        "snf-metropolis-2": (0.42, 2), "snf-metropolis-5": (0.33, 5)}  # fmt: skip
 IMAGES = ("realnvp", "glow", "survae-image-baseline", "max-pool-flow", "vae", "ddpm", "ddpm-simple", "pixelcnn", "gan")
 
 

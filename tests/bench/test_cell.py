@@ -13,6 +13,7 @@ from bench import cell as cells
 from bench import config as configuration
 from bench import datasets, records
 from bench.config import Config
+from bench.device import select_device
 from bench.errors import UserError
 from bench.recipes import Cell, Recipe
 from models.layer import ChainModel
@@ -111,7 +112,7 @@ def test_asking_for_a_gpu_that_is_not_there() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="torch sees no GPU"):
-        cells.select_device("cuda")
+        select_device("cuda")
 
 
 def test_data_that_is_not_prepared_says_what_to_run(tmp_path: Path) -> None:
