@@ -26,6 +26,7 @@ from models.layer import Likelihood, Model
 STEP_COUNTS = (2, 5, 10, 20, 50)  # sampling steps at which a multi-step sampler is tried
 SECOND_OPINION = 1_000  # test rows on which estimates beside the headline are computed
 GRID_MARGIN = 0.25  # the integration box, wider than the density's own by this share on each side
+OFF_DIAGONAL = 6  # more cells along y than along x: no midpoint lies on x = y, where sorting makes densities singular
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,15 @@ def _integral(
     box = tuple(
         (low - GRID_MARGIN * (high - low), high + GRID_MARGIN * (high - low)) for low, high in data.density.bounds
     )
-    points, area = metrics.box_grid(box, settings.grid)
+    shape = (settings.grid, settings.grid + OFF_DIAGONAL)
+    points, area = metrics.box_grid(box, shape)
     log_q = score(model.log_prob, points.float(), 20_000, device)
     low, high = (torch.tensor(side) for side in zip(*box, strict=True))
     outside = ~((samples >= low) & (samples <= high)).all(1)
     total, found.gates["integrates to one"] = gates.integrates_to_one(log_q, area, outside)
-    found.metrics["integral"] = Metric(
-        total, "mass", None, len(points), f"midpoint rule, {settings.grid}x{settings.grid} cells"
-    )
+    found.metrics["integral"] = Metric(total, "mass", None, len(points), f"midpoint rule, {shape[0]}x{shape[1]} cells")
     # Stored as a picture: y down the rows, x along them.
-    found.arrays["grid_log_density"] = log_q.reshape(settings.grid, settings.grid).T.half().numpy()
+    found.arrays["grid_log_density"] = log_q.reshape(shape).T.half().numpy()
     found.arrays["grid_box"] = np.array([*box[0], *box[1]], dtype=np.float32)
 
 

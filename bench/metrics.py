@@ -44,16 +44,18 @@ def total_variation(samples: Tensor, density: AnalyticDensity) -> Metric:
 
 def cell_masses(density: AnalyticDensity, cells: int, fine: int = 10) -> Tensor:
     """The truth's probability of each histogram cell, by the midpoint rule on ``fine`` x ``fine`` points a cell."""
-    points, area = box_grid(density.bounds, cells * fine)
+    points, area = box_grid(density.bounds, (cells * fine, cells * fine))
     mass = density.log_prob(points).exp() * area
     grid = mass.reshape(cells, fine, cells, fine).sum((1, 3))
     return (grid / grid.sum()).reshape(-1)
 
 
-def box_grid(bounds: tuple[tuple[float, float], tuple[float, float]], cells: int) -> tuple[Tensor, float]:
-    """Midpoints of a ``cells`` x ``cells`` grid, x slowest, (cells^2, 2) in float64, and one cell's area."""
-    axes = [low + (high - low) * (torch.arange(cells, dtype=torch.float64) + 0.5) / cells for low, high in bounds]
-    area = math.prod((high - low) / cells for low, high in bounds)
+def box_grid(bounds: tuple[tuple[float, float], tuple[float, float]], cells: tuple[int, int]) -> tuple[Tensor, float]:
+    """Midpoints of a grid of ``cells`` (along x, along y), x slowest, (cells, 2) in float64, and one cell's area."""
+    axes, area = [], 1.0
+    for (low, high), n in zip(bounds, cells, strict=True):
+        axes.append(low + (high - low) * (torch.arange(n, dtype=torch.float64) + 0.5) / n)
+        area *= (high - low) / n
     return torch.cartesian_prod(*axes), area
 
 

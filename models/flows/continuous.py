@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from models.base import StandardNormal
-from models.layer import ChainModel, Layer, sum_rest
+from models.layer import ChainModel, Layer, Likelihood, sum_rest
 from models.nets.time import ConcatSquashMLP
 from models.preprocessing import preprocessing
 from models.registry import DataSpec, register
@@ -145,6 +145,11 @@ class ContinuousModel(ChainModel):
     """
 
     sampling_steps: int | None = None
+
+    def estimators(self) -> list[tuple[Likelihood, Callable[[Tensor], Tensor]]]:
+        """Without importance bounds where the trace is estimated: its noise alone would raise a log-mean-exp."""
+        noisy = any(isinstance(layer, ContinuousFlow) and layer.trace == "hutchinson" for layer in self.chain.layers)
+        return super().estimators()[: 1 if noisy else None]
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         x = self.base.sample(n, context)

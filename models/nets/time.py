@@ -58,9 +58,11 @@ class FourierFeatures(nn.Module):
 
 
 class TimeMLP(nn.Module):
-    """An MLP over flattened x whose every hidden layer is shifted by features of time: h <- act(W h + b + U e(t)).
+    """An MLP over flattened x whose every hidden layer is shifted by features of time, h <- act(W h + b + U e(t)),
+    plus a gain of time alone on x: what a noise or velocity mostly is, and what a narrow MLP finds hard in many
+    dimensions.
 
-    The output layer starts at zero, so an untrained field is zero. ``d`` is the number of elements of one x,
+    Both outputs start at zero, so an untrained field is zero. ``d`` is the number of elements of one x,
     ``d_context`` that of a conditioning vector, ``frequencies`` the number of Fourier features of x.
     """
 
@@ -80,6 +82,7 @@ class TimeMLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.shifts = nn.ModuleList(nn.Linear(self.features.size, b, bias=False) for b in hidden)
         self.output = _zeroed(nn.Linear(sizes[-1], d))
+        self.gain = _zeroed(nn.Linear(self.features.size, 1))
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.input(x.flatten(1))
@@ -87,11 +90,11 @@ class TimeMLP(nn.Module):
         features = self.features(t)
         for layer, shift in zip(self.layers, self.shifts, strict=True):
             h = self.activation(layer(h) + shift(features))
-        return self.output(h).reshape(x.shape)
+        return (self.output(h) + self.gain(features) * x.flatten(1)).reshape(x.shape)
 
 
 class ConcatSquashMLP(nn.Module):
-    """FFJORD's field: h <- act((W h + b) σ(g t + c) + v t) per layer, no activation after the last.
+    """FFJORD's field: h <- act((W h + b) σ(g t + c) + v t) per layer, no activation after the last; t is a scalar.
 
     Grathwohl et al. 2019 (arXiv 1810.01367), the "concatsquash" layer of the authors' experiments.
     """
@@ -105,9 +108,11 @@ class ConcatSquashMLP(nn.Module):
         self.shifts = nn.ModuleList(nn.Linear(1, b, bias=False) for b in sizes[1:])
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        h, time = x.flatten(1), t.reshape(-1, 1)
+        h, time = x.flatten(1), t.reshape(1)
         for i, (layer, gate, shift) in enumerate(zip(self.layers, self.gates, self.shifts, strict=True)):
-            h = layer(h) * torch.sigmoid(gate(time)) + shift(time)
+            # The gate goes into the weights, which are smaller than a batch of activations.
+            scale = torch.sigmoid(gate(time))
+            h = F.linear(h, scale[:, None] * layer.weight, scale * layer.bias + shift(time))
             h = self.activation(h) if i + 1 < len(self.layers) else h
         return h.reshape(x.shape)
 

@@ -46,7 +46,7 @@ def test_a_density_above_the_truth_fails_its_gate() -> None:
 
 
 def test_a_density_that_does_not_integrate_to_one_fails_its_gate() -> None:
-    points, area = metrics.box_grid(((-6.0, 6.0), (-6.0, 6.0)), 100)
+    points, area = metrics.box_grid(((-6.0, 6.0), (-6.0, 6.0)), (100, 106))
     log_q = -0.5 * points.square().sum(1) - math.log(2 * math.pi)
     inside = torch.zeros(1000, dtype=torch.bool)
     total, gate = gates.integrates_to_one(log_q, area, inside)

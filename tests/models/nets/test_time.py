@@ -12,7 +12,6 @@ pytestmark = pytest.mark.usefixtures("float64")
 FIELDS = {
     "time mlp": lambda: TimeMLP(6, (8, 8)),
     "fourier features": lambda: TimeMLP(6, (8, 8), frequencies=5),
-    "concat squash": lambda: ConcatSquashMLP(6, (8, 8)),
 }
 
 
@@ -43,6 +42,15 @@ def test_context_conditions() -> None:
     one, other = (field(t, x, torch.randn(4, 3)) for _ in range(2))
     assert one.shape == x.shape
     assert not torch.allclose(one, other)
+
+
+def test_concat_squash_gates_and_shifts_with_time() -> None:
+    field, x, t = awake(ConcatSquashMLP(6, (8,))), torch.randn(4, 1, 2, 3), torch.tensor(0.3)
+    h = x.flatten(1)
+    for i, (layer, gate, shift) in enumerate(zip(field.layers, field.gates, field.shifts, strict=True)):
+        h = layer(h) * torch.sigmoid(gate(t.reshape(1))) + shift(t.reshape(1))
+        h = h if i else torch.tanh(h)
+    torch.testing.assert_close(field(t, x), h.reshape(x.shape))
 
 
 def test_time_features_are_sines_and_cosines() -> None:
