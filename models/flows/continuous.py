@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint
 
 from models.base import StandardNormal
 from models.layer import ChainModel, Layer, Likelihood, sum_rest
@@ -103,6 +102,8 @@ class ContinuousFlow(Layer):
         return self._odeint(velocity, (x, x.new_zeros(x.shape[0])), start, end, method, steps)
 
     def _odeint(self, velocity: Callable, state: State, start: float, end: float, method: str, steps: int | None):
+        from torchdiffeq import odeint  # late: it imports half of scipy, and every process imports every family
+
         like = state if isinstance(state, Tensor) else state[0]
         span = torch.tensor([start, end], dtype=like.dtype, device=like.device)
         if steps:
