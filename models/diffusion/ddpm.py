@@ -184,7 +184,9 @@ class DDPM(ChainModel):
 
     estimator_k = 4  # each draw of a path costs T passes
 
-    def __init__(self, diffusion: Diffusion, data_end: Sequence[Layer], first: DiffusionStep, loss: str, shape) -> None:
+    def __init__(
+        self, diffusion: Diffusion, data_end: Sequence[Layer], first: DiffusionStep, loss: str, shape: Sequence[int]
+    ) -> None:
         if loss not in ("bound", "simple"):
             raise ValueError(f"loss is {loss!r}; it takes bound or simple")
         later = [DiffusionStep(diffusion, t) for t in range(2, diffusion.steps + 1)]

@@ -101,7 +101,9 @@ class ContinuousFlow(Layer):
         steps = self.train_steps if method in FIXED else None
         return self._odeint(velocity, (x, x.new_zeros(x.shape[0])), start, end, method, steps)
 
-    def _odeint(self, velocity: Callable, state: State, start: float, end: float, method: str, steps: int | None):
+    def _odeint(
+        self, velocity: Callable, state: State, start: float, end: float, method: str, steps: int | None
+    ) -> State:
         from torchdiffeq import odeint  # late: it imports half of scipy, and every process imports every family
 
         like = state if isinstance(state, Tensor) else state[0]

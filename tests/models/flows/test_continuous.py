@@ -198,7 +198,9 @@ def test_ffjord_samples_follow_its_density() -> None:
     assert abs(z.square().sum(1).mean().item() - D) < 4 * math.sqrt(2 * D / 4000)
 
 
-@pytest.mark.parametrize(("trace", "offered"), [("exact", ["lower_bound", "importance_bound"]), ("hutchinson", ["lower_bound"])])
+@pytest.mark.parametrize(
+    ("trace", "offered"), [("exact", ["lower_bound", "importance_bound"]), ("hutchinson", ["lower_bound"])]
+)
 def test_no_importance_bound_of_a_noisy_trace(trace: str, offered: list[str]) -> None:
     """E exp(log p + noise) > p: with an estimated trace log-mean-exp would not be a bound."""
     model = build("ffjord", DataSpec((1, 2, 2), levels=4), hidden=[4], trace=trace)
