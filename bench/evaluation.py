@@ -24,6 +24,7 @@ from bench.sampling import counting, draw
 from models.layer import Likelihood, Model
 
 STEP_COUNTS = (2, 5, 10, 20, 50)  # sampling steps at which a multi-step sampler is tried
+FRECHET_SAMPLES = 200  # the distance is biased by the number of samples, so every row gets the same number
 SECOND_OPINION = 1_000  # test rows on which estimates beside the headline are computed
 GRID_MARGIN = 0.25  # the integration box, wider than the density's own by this share on each side
 OFF_DIAGONAL = 6  # more cells along y than along x: no midpoint lies on x = y, where sorting makes densities singular
@@ -62,8 +63,8 @@ def evaluate(model: Model, data: DataSet, settings: Settings, seed: int, device:
         _against_density(model, data, samples, settings, device, found)
     if data.spec.energy is not None and hasattr(model, "sample_with_log_prob"):
         _importance_weights(model, data, settings, found)
-    if data.kind == "image" and data.labels is not None:
-        _image_quality(data, test, samples, found)
+    if data.labels is not None and len(samples) >= FRECHET_SAMPLES:
+        _image_quality(data, samples[:FRECHET_SAMPLES], found)
     return found
 
 
@@ -222,7 +223,7 @@ def _free_energy(x: Tensor, log_w: Tensor, data: DataSet, found: Evaluation) -> 
         found.metrics[name] = Metric(abs(value - exact), "kT", "lower", n, estimator)
 
 
-def _image_quality(data: DataSet, test: Tensor, samples: Tensor, found: Evaluation) -> None:
+def _image_quality(data: DataSet, samples: Tensor, found: Evaluation) -> None:
     features = classifier_features(data)
     distance = metrics.frechet_distance(features(samples), features(data.test))
     estimator = "Fréchet distance in the hidden layer of a classifier trained here on the training labels (not FID)"
