@@ -141,7 +141,7 @@ CLAIMS = (
     claim(
         "diffflow-slower-than-ddpm",
         THEME,
-        "DiffFlow trains several times slower than DDPM.",
+        "DiffFlow trains more slowly than DDPM.",
         "the survey, section 7, training speed, after the DiffFlow paper's factor of 6 in two dimensions",
         Comparison(
             DIFFFLOW, DDPM, "seconds_to_within", "seconds to within .1 nat of its end", "×", SHARP,
