@@ -76,6 +76,8 @@ def run_once(run: Run, progress: Progress | None = None) -> dict:
     """Train and evaluate one repetition and write its record."""
     cpu = time.process_time()
     model = build_model(run)
+    for suffix in (".json", ".npz", ".pt"):  # what an earlier run left must not stand beside this one's
+        run.path.with_suffix(suffix).unlink(missing_ok=True)
     evaluation, outcome, status, reason = Evaluation(), None, "ok", None
     try:
         outcome = fit(run, model, progress)
@@ -148,7 +150,8 @@ def fit(run: Run, model: Model, progress: Progress | None) -> Outcome:
 
 def identity(run: Run) -> str:
     """What a checkpoint must share with the run that resumes it."""
-    parts = [run.cell.settings(), run.data.md5, run.repetition, run.config.seed, provenance.source_hash()]
+    machine = [run.device.type, torch.__version__]
+    parts = [run.cell.settings(), run.data.md5, run.repetition, run.config.seed, provenance.source_hash(), machine]
     return digest(parts)
 
 
@@ -206,6 +209,7 @@ def comparability(run: Run, model: Model) -> dict:
         "likelihood": str(model.likelihood),
         "dequantization": dequantization.replace("Dequantization", "").lower() or "none",
         "preprocessing": run.data.preprocessing,
+        "test_rows": min(len(run.data.test), Settings(**run.cell.evaluation).test_points or len(run.data.test)),
         "tier": run.config.tier.name,
         "flags": list(run.data.flags),
         "budget": "as published" if run.config.tier.name == "paper" else run.config.tier.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ class OneLineErrors(click.Group):
         except UserError as error:
             raise_one_line(str(error))
         except OSError as error:
-            if error.errno is None:
+            if error.errno in (None, errno.EPIPE):
                 raise
             place = f"{error.filename}: " if error.filename else ""
             raise_one_line(f"{place}{error.strerror}; nothing half-written was kept")
@@ -41,13 +42,13 @@ def run_options(function: Callable) -> Callable:
     """The options that mirror ``config/config.yaml``; what is not given keeps its default there."""
     options = [
         click.option("--tier", help="smoke, quick or paper (default: quick)."),
-        click.option("--device", help="auto, cpu or cuda."),
+        click.option("--device", help="auto, cpu or cuda (default: auto)."),
         click.option("--mirror", type=click.Path(), help="Folder that holds published raw files."),
         click.option("--network/--no-network", default=None, help="Fetch raw files from their published addresses."),
-        click.option("--seed", type=int, help="The number all seeds derive from."),
+        click.option("--seed", type=int, help="The number all seeds derive from (default: 0)."),
         click.option("--seeds", type=int, help="How many repetitions, instead of the tier's."),
-        click.option("--data", type=click.Path(), help="Where raw and prepared data lie."),
-        click.option("--results", type=click.Path(), help="Where runs are written."),
+        click.option("--data", type=click.Path(), help="Where raw and prepared data lie (default: data)."),
+        click.option("--results", type=click.Path(), help="Where runs are written (default: results)."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -61,6 +62,8 @@ def cli() -> None:
 
     A cell is a ROW (a model's recipe) on a DATASET. `relaxbench train realnvp checkerboard` trains one;
     `snakemake --cores all` trains them all, tests the survey's claims and renders the tables.
+
+    Start with `relaxbench doctor`, then `relaxbench list` (rows and their data sets), `train`, `sample`, `table`.
     """
 
 
@@ -69,7 +72,10 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable; the keys are stable.")
 @run_options
 def list_(what: str, as_json: bool, **options: object) -> None:
-    """What there is: systems (rows and their cells), datasets, tables or claims."""
+    """What there is: systems (rows and their cells), datasets, tables or claims.
+
+    Long values are cut; --json has them whole.
+    """
     from bench import listing
 
     rows = listing.LISTINGS[what](configuration.load(options))
@@ -80,12 +86,12 @@ def list_(what: str, as_json: bool, **options: object) -> None:
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @run_options
 def fetch(datasets: tuple[str, ...], **options: object) -> None:
-    """Bring the raw files of published data sets: from a mirror folder or, with --network, their addresses."""
+    """Bring raw files, from a mirror folder or (--network) their addresses, and verify them."""
     from bench.datasets import fetch as bring
 
     config = configuration.load(options)
     for name in datasets:
-        found = bring.fetch(name, raw=config.data / "raw", mirror=config.mirror)
+        found = bring.fetch(name, raw=config.data / "raw", mirror=config.mirror, network=config.network)
         click.echo("\n".join(map(str, found)) or f"{name}: comes with the dependencies, nothing to fetch")
 
 
@@ -105,7 +111,8 @@ def prepare(dataset: str, **options: object) -> None:
 def train(row: str, dataset: str, **options: object) -> None:
     """Train and evaluate ROW on DATASET, once per seed; write one record per run.
 
-    An interrupted run goes on where it stopped and ends in the same record as an uninterrupted one.
+    `relaxbench list` names rows and data sets. Records: RESULTS/TIER/cells/DATASET/ROW/seedN.json. An interrupted
+    run goes on where it stopped and ends in the same record as an uninterrupted one.
     """
     from bench.datasets import describe
     from bench.recipes import cell
@@ -161,12 +168,14 @@ def sample(row: str, dataset: str, count: int, repetition: int, out: str | None,
     import numpy as np
 
     from bench.cell import sample_trained
+    from bench.paths import replacing
     from bench.recipes import cell
 
     config = configuration.load(options)
     drawn = sample_trained(cell(row, dataset, config.tier), config, repetition, count)
     if out:
-        np.save(out, drawn)
+        with replacing(Path(out)) as part, part.open("wb") as file:
+            np.save(file, drawn)
         click.echo(f"{out}: {count} samples of shape {drawn.shape[1:]}")
     else:
         np.savetxt(sys.stdout, drawn.reshape(count, -1), delimiter=",", fmt="%.6g")
@@ -241,7 +250,7 @@ def freeze(**options: object) -> None:
 @cli.command()
 @run_options
 def drift(**options: object) -> None:
-    """Have the committed tables, or this machine's scores, drifted from the committed records? Exit 1 if so."""
+    """Compare a run and the committed tables with the frozen records; exit 1 if they differ."""
     from bench import drift as compare
 
     config = configuration.load(options)
@@ -254,7 +263,7 @@ def drift(**options: object) -> None:
 @cli.command()
 @run_options
 def doctor(**options: object) -> None:
-    """Is this machine ready? Versions, device, data, disk; exit 2 if something needed is missing."""
+    """Is this machine ready? Exit 2 if something needed is missing."""
     from bench.doctor import examine
 
     config = configuration.load(options)
@@ -275,6 +284,7 @@ def _prepare(dataset: str, config: Config) -> Path:
         out=config.prepared(dataset),
         seed=config.seed,
         size=config.tier.sizes,
+        network=config.network,
     )
 
 

@@ -24,8 +24,8 @@ FLOORS: Mapping[str, float] = {
 OTHER_FLOOR = 0.05
 STANDARD_ERRORS = 4.0
 RULE = (
-    f"a score has changed if |difference of means| > max(floor, {STANDARD_ERRORS:g} sqrt(sd_a²/n_a + sd_b²/n_b)), the "
-    "floor by metric in bench/drift.py; times are not compared"
+    f"a score has changed if |difference of means| > max(floor, {STANDARD_ERRORS:g} sd_frozen sqrt(1/n_frozen + "
+    "1/n_fresh)), the floor by metric in bench/drift.py; times are not compared"
 )
 
 
@@ -155,9 +155,10 @@ def _moved(name: str, metric: str, old: Sequence[float], new: Sequence[float]) -
 
 
 def tolerance(metric: str, old: Sequence[float], new: Sequence[float]) -> float:
-    """max(floor, 4 sqrt(sd_a²/n_a + sd_b²/n_b)); a single seed has no spread and gets the floor."""
-    spread = sum(statistics.variance(v) / len(v) for v in (old, new) if len(v) > 1)
-    return max(FLOORS.get(metric, OTHER_FLOOR), STANDARD_ERRORS * math.sqrt(spread))
+    """max(floor, 4 sd_frozen sqrt(1/n_frozen + 1/n_fresh)); a single seed has no spread and gets the floor."""
+    # The fresh run's own spread has no say: one broken seed would widen it, and so excuse itself.
+    spread = statistics.stdev(old) * math.sqrt(1 / len(old) + 1 / len(new)) if len(old) > 1 else 0.0
+    return max(FLOORS.get(metric, OTHER_FLOOR), STANDARD_ERRORS * spread)
 
 
 def _settings(cell: Sequence[dict]) -> str:

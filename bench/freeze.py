@@ -48,9 +48,15 @@ def _replace(cells: Path, paths: list[Path], target: Path) -> None:
             copy = fresh / path.relative_to(cells)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        if target.exists():
+        had = target.exists()
+        if had:
             target.rename(old)
-        fresh.rename(target)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            if had:
+                old.rename(target)
+            raise
 
 
 def render(tier: str, source: Path, folder: Path) -> list[Path]:

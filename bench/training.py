@@ -156,12 +156,13 @@ class Trainer:
         while self.step < self.training.steps and not self._out_of_patience():
             loss = self._step()
             bad |= ~torch.isfinite(loss)
-            if self.step % CHECK_EVERY == 0 or self.step == self.training.steps:
+            validates = self.step % self.training.validation_interval == 0 or self.step == self.training.steps
+            if validates or self.step % CHECK_EVERY == 0:
                 if bad.item():
                     raise Diverged(f"the loss was not finite within the {CHECK_EVERY} steps before step {self.step}")
                 if report:
                     report(self.step, loss.item())
-            if self.step % self.training.validation_interval == 0 or self.step == self.training.steps:
+            if validates:
                 self.seconds = time.perf_counter() - started
                 self._validate()
                 started = time.perf_counter() - self.seconds  # validating is not training
@@ -235,7 +236,7 @@ class Trainer:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # a truncated or foreign file: whatever torch raises, start afresh
             return
-        if state["identity"] != identity:
+        if not isinstance(state, dict) or state.get("identity") != identity:
             return
         self.model.load_state_dict(state["model"])
         if self.average:

@@ -134,7 +134,12 @@ class Comparison:
         opposed = {"supported": "refuted", "refuted": "supported"}.get(self._decide(overall))
         against = [d for d, effect in effects.items() if self._decide(effect) == opposed]
         otherwise = [f"{', '.join(against)} says otherwise"] if against else []
-        return otherwise + invalid(used, self.metric) + self._oversized(pairs)
+        return otherwise + self._lost(used) + invalid(used, self.metric) + self._oversized(pairs)
+
+    def _lost(self, used: Records) -> list[str]:
+        """Seeds without a value: leaving the worst out would flatter what is left."""
+        lost = [r["run"] for r in used if not values([r], self.metric)]
+        return [f"{run['row']} on {run['dataset']} has no value for seed {run['seed']}" for run in lost]
 
     def _oversized(self, pairs: Pairs) -> list[str]:
         if not self.no_larger:

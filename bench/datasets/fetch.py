@@ -19,12 +19,12 @@ TIMEOUT = 30
 """Seconds without an answer after which an address counts as dead."""
 
 
-def fetch(name: str, *, raw: Path, mirror: Path | None) -> list[Path]:
+def fetch(name: str, *, raw: Path, mirror: Path | None, network: bool = False) -> list[Path]:
     """Bring every raw file of a data set into ``raw``, verified; none for the embedded ones."""
-    return [fetch_pin(pin, raw=raw, mirror=mirror) for pin in describe(name).pins]
+    return [fetch_pin(pin, raw=raw, mirror=mirror, network=network) for pin in describe(name).pins]
 
 
-def fetch_pin(pin: str | Pin, *, raw: Path, mirror: Path | None) -> Path:
+def fetch_pin(pin: str | Pin, *, raw: Path, mirror: Path | None, network: bool = False) -> Path:
     """One raw file, or the folder of an archive's verified content, below ``raw``.
 
     A mirror has the layout of ``raw``. A wrong hash in the mirror is an error, not a reason to look elsewhere: the
@@ -33,10 +33,10 @@ def fetch_pin(pin: str | Pin, *, raw: Path, mirror: Path | None) -> Path:
     pin = read_pin(pin) if isinstance(pin, str) else pin
     if mirror is not None and not mirror.is_dir():
         raise UserError(f"the mirror {mirror} is not a folder; correct `mirror` in the configuration")
-    return _fetch_tree(pin, pin.tree, raw, mirror) if pin.tree else _fetch_file(pin, raw, mirror)
+    return _fetch_tree(pin, pin.tree, raw, mirror, network) if pin.tree else _fetch_file(pin, raw, mirror, network)
 
 
-def _fetch_tree(pin: Pin, tree: Tree, raw: Path, mirror: Path | None) -> Path:
+def _fetch_tree(pin: Pin, tree: Tree, raw: Path, mirror: Path | None, network: bool) -> Path:
     inside = pin.path.parent / tree.folder
     target = raw / inside
     if target.is_dir() and tree_hash(target, tree.folder) == tree.sha256:
@@ -46,7 +46,7 @@ def _fetch_tree(pin: Pin, tree: Tree, raw: Path, mirror: Path | None) -> Path:
             shutil.copytree(mirror / inside, temporary, copy_function=shutil.copyfile)
             _require(tree_hash(temporary, tree.folder), tree.sha256, mirror / inside, "sha256 of the tree")
         return target
-    archive = _fetch_file(pin, raw, mirror)
+    archive = _fetch_file(pin, raw, mirror, network)
     with _whole(target) as temporary:
         unpacked = temporary.with_name("unpacked")
         try:
@@ -59,11 +59,11 @@ def _fetch_tree(pin: Pin, tree: Tree, raw: Path, mirror: Path | None) -> Path:
     return target
 
 
-def _fetch_file(pin: Pin, raw: Path, mirror: Path | None) -> Path:
+def _fetch_file(pin: Pin, raw: Path, mirror: Path | None, network: bool) -> Path:
     target = raw / pin.path
     verified = target.is_file() and file_hash(target, pin.hash[0]) == pin.hash[1]
     if not verified and not _from_mirror(pin, target, mirror):
-        _download(pin, target, mirror)
+        _download(pin, target, mirror, network)
     return target
 
 
@@ -79,12 +79,12 @@ def _from_mirror(pin: Pin, target: Path, mirror: Path | None) -> bool:
     return True
 
 
-def _download(pin: Pin, target: Path, mirror: Path | None) -> None:
+def _download(pin: Pin, target: Path, mirror: Path | None, network: bool) -> None:
     import pooch
     import requests
 
     tried = []
-    for url in pin.urls:
+    for url in pin.urls if network else ():
         try:
             with _whole(target) as temporary:
                 downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=True)
@@ -94,9 +94,15 @@ def _download(pin: Pin, target: Path, mirror: Path | None) -> None:
         except (requests.RequestException, ValueError) as error:
             tried.append(f"{url} ({_reason(error)})")
     looked = f"not in the mirror as {mirror / pin.path}" if mirror else "no mirror was given"
-    addresses = f"; tried {', '.join(tried)}" if tried else "; it has no public address of its own"
+    if not pin.urls:
+        addresses = "it has no public address of its own"
+    elif network:
+        addresses = f"tried {', '.join(tried)}"
+    else:
+        addresses = f"the network was not asked (network=true takes it from {pin.urls[0]})"
     raise UserError(
-        f"raw file {pin.path}: {looked}{addresses}; give a folder that holds {pin.path} with `--config mirror=FOLDER`"
+        f"raw file {pin.path}: {looked}; {addresses}; give a folder that holds {pin.path}: `--mirror FOLDER`, "
+        "or after snakemake's --config `mirror=FOLDER`"
     )
 
 

@@ -22,15 +22,27 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def prepare(name: str, *, raw: Path, mirror: Path | None, out: Path, seed: int, size: Size = "published") -> Path:
+def prepare(
+    name: str,
+    *,
+    raw: Path,
+    mirror: Path | None,
+    out: Path,
+    seed: int,
+    size: Size = "published",
+    network: bool = False,
+) -> Path:
     """Write the data set to the folder ``out``, whole or not at all, and return it.
 
-    ``raw`` keeps verified raw files and ``mirror`` may hold them already; ``seed`` is the root seed. ``size``
+    ``raw`` keeps verified raw files and ``mirror`` may hold them already; ``network`` allows
+    their addresses; ``seed`` is the root seed. ``size``
     "reduced" takes the fewer rows of the quick tier. UserError for whatever the user can put right.
     """
     info = describe(name)
     sizes = info.reduced if size == "reduced" and info.reduced else info.sizes
-    request = Request(name, sizes, seed, lambda pin: fetch_pin(pin, raw=Path(raw), mirror=mirror and Path(mirror)))
+    request = Request(
+        name, sizes, seed, lambda pin: fetch_pin(pin, raw=Path(raw), mirror=mirror and Path(mirror), network=network)
+    )
     splits = info.build(request)
     for split, rows in splits._asdict().items():
         check_finite(rows, f"{name}, {split} rows")

@@ -182,7 +182,7 @@ class DDPM(ChainModel):
     deterministic strides (Song et al. 2021, arXiv 2010.02502, eq. 12 with σ = 0).
     """
 
-    estimator_k = 4  # each draw of a path costs T passes
+    estimator_k = 2  # each draw of a path costs T passes
 
     def __init__(
         self, diffusion: Diffusion, data_end: Sequence[Layer], first: DiffusionStep, loss: str, shape: Sequence[int]

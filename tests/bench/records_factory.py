@@ -14,6 +14,7 @@ from bench.recipes import Recipe
 UNITS = {
     "log_likelihood": ("nats", "higher"), "log_likelihood_importance_bound": ("nats", "higher"),
     "log_likelihood_ode": ("nats", "higher"), "log_likelihood_lower_bound": ("nats", "higher"),
+    "gap_to_importance_bound": ("nats", "lower"),
     "bits_per_dim": ("bits/dim", "lower"), "kl_to_truth": ("nats", "lower"), "mass_outside": ("share", "lower"),
     "modes_missed": ("modes", "lower"), "total_variation": ("total variation", "lower"), "integral": ("mass", None),
     "frechet_distance": ("squared feature distance", "lower"), "ess": ("share", "higher"),
@@ -71,7 +72,7 @@ def record(
         },
         "comparability": {
             "likelihood": likelihood, "dequantization": dequantization, "preprocessing": "standardized", "tier": tier,
-            "flags": list(flags), "budget": tier,
+            "flags": list(flags), "budget": tier, "test_rows": 10_000,
         },
         "settings": {"family": row, "model": {}, "training": {"steps": 100}, "evaluation": {}},
         "settings_sha256": "0" * 64,
@@ -185,6 +186,7 @@ def _toy(row: str, dataset: str, seed: int, rng: random.Random, tier: str) -> di
         metrics |= {"log_likelihood": -3.4 - 0.3 * noisy, "kl_to_truth": 0.3 * noisy}
     if kind == "lower_bound":
         metrics["log_likelihood_importance_bound"] = metrics["log_likelihood"] + 0.05
+        metrics["gap_to_importance_bound"] = 0.05
     series = _curve(3.4 + 0.3 * noisy, rng)
     if passes >= 20:
         series["mass_outside_by_steps"] = ([2, 5, 10, 20, 50], [noisy * v for v in (0.5, 0.3, 0.18, 0.1, 0.08)])

@@ -55,7 +55,7 @@ def test_a_changed_score_is_told_from_noise(frozen: Path, tmp_path: Path) -> Non
 
 def test_the_tolerance_is_floor_or_four_standard_errors() -> None:
     assert drift.tolerance("kl_to_truth", [1.0, 1.0], [1.0, 1.0]) == drift.FLOORS["kl_to_truth"]
-    assert drift.tolerance("kl_to_truth", [1.0, 3.0], [5.0]) == pytest.approx(4.0)
+    assert drift.tolerance("kl_to_truth", [1.0, 3.0], [5.0]) == pytest.approx(4 * 2**0.5 * 1.5**0.5)
     assert drift.tolerance("something new", [1.0], [1.0]) == drift.OTHER_FLOOR
 
 
@@ -104,3 +104,9 @@ def test_an_edited_table_is_named_with_its_line(frozen: Path, tmp_path: Path) ->
 def test_a_tier_never_frozen_has_nothing_to_drift_from(tmp_path: Path) -> None:
     lines, drifted = drift.check(tmp_path, "quick", tmp_path / "paper")
     assert not drifted and "never frozen" in lines[0]
+
+
+def test_one_broken_seed_does_not_excuse_itself() -> None:
+    """Its own spread would, if the fresh run's spread widened the tolerance."""
+    frozen, fresh = [0.10, 0.11, 0.09], [0.10, 0.11, 100.0]
+    assert abs(sum(fresh) - sum(frozen)) / 3 > drift.tolerance("kl_to_truth", frozen, fresh)

@@ -173,7 +173,11 @@ def test_axes_take_the_representative_named_beforehand_and_show_the_gap(run: lis
     found = rows(tables.render("axes", run, "quick", "csv", recipes={}))
     flows = {r["row"] for r in found if r["dataset"] == "checkerboard" and r["group"] == "normalizing flow"}
     assert flows == {"rq-nsf-ar"}
-    gaps = [r for r in found if r["metric"] == "gap" and r["dataset"] == "checkerboard" and r["row"] == "vae"]
+    gaps = [
+        r
+        for r in found
+        if r["metric"] == "gap_to_importance_bound" and r["dataset"] == "checkerboard" and r["row"] == "vae"
+    ]
     assert float(gaps[0]["mean"]) == pytest.approx(0.05, abs=1e-5)
 
 

@@ -60,7 +60,7 @@ def left_in(folder: Path) -> list[str]:
 def test_a_verified_local_copy_is_enough(raw):
     (raw / "set").mkdir(parents=True)
     (raw / "set" / "raw.bin").write_bytes(CONTENT)
-    assert fetch_pin(pin(NOWHERE), raw=raw, mirror=None) == raw / "set" / "raw.bin"
+    assert fetch_pin(pin(NOWHERE), raw=raw, mirror=None, network=True) == raw / "set" / "raw.bin"
 
 
 def test_a_wrong_local_copy_is_replaced_from_the_mirror(raw, tmp_path):
@@ -92,18 +92,18 @@ def test_a_mirror_must_exist(raw, tmp_path):
 
 def test_addresses_are_tried_in_turn(raw, server):
     addresses = NOWHERE, f"{server}/missing.bin", f"{server}/bad.bin", f"{server}/good.bin"
-    assert fetch_pin(pin(*addresses), raw=raw, mirror=None).read_bytes() == CONTENT
+    assert fetch_pin(pin(*addresses), raw=raw, mirror=None, network=True).read_bytes() == CONTENT
     assert left_in(raw) == ["raw.bin"]
 
 
 def test_when_all_addresses_fail_one_line_says_so(raw, server, tmp_path):
     addresses = NOWHERE, f"{server}/missing.bin", f"{server}/bad.bin"
     with pytest.raises(UserError) as error:
-        fetch_pin(pin(*addresses), raw=raw, mirror=None)
+        fetch_pin(pin(*addresses), raw=raw, mirror=None, network=True)
     line = str(error.value)
     assert "\n" not in line and "raw file set/raw.bin: no mirror was given" in line
     assert f"{NOWHERE} (ConnectionError), {server}/missing.bin (HTTP 404), {server}/bad.bin (wrong hash)" in line
-    assert "`--config mirror=FOLDER`" in line
+    assert "`mirror=FOLDER`" in line
     assert left_in(raw) == []
 
 

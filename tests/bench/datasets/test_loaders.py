@@ -140,7 +140,7 @@ def test_without_network_and_mirror_one_line_says_what_to_do(module, tmp_path, m
     monkeypatch.setattr(requests, "get", unreachable)
     monkeypatch.setattr(requests.Session, "request", unreachable)
     name = module.DATASETS[0].name
-    with pytest.raises(UserError, match="no mirror was given; .*`--config mirror=FOLDER`") as error:
+    with pytest.raises(UserError, match="no mirror was given; .*`mirror=FOLDER`") as error:
         datasets.prepare(name, raw=tmp_path / "raw", mirror=None, out=tmp_path / name, seed=0)
     assert "\n" not in str(error.value)
     assert not (tmp_path / name).exists()
