@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -232,7 +233,7 @@ def report(**options: object) -> None:
 
     config = configuration.load(options)
     out = config.run_folder / "report" / "index.html"
-    click.echo(f"report: {page.write(config.run_folder, out, config.prepared_folder)}")
+    click.echo(f"report: {page.write(config.run_folder, out, config.prepared_folder, _wanted(config))}")
 
 
 @cli.command()
@@ -242,8 +243,7 @@ def freeze(**options: object) -> None:
     from bench.freeze import freeze as promote
 
     config = configuration.load(options)
-    _records(config, frozen=False)
-    for line in promote(config.run_folder, config.tier.name):
+    for line in promote(config.run_folder, config.tier.name, keep=_wanted(config)):
         click.echo(line)
 
 
@@ -288,12 +288,19 @@ def _prepare(dataset: str, config: Config) -> Path:
     )
 
 
+def _wanted(config: Config) -> Callable[[dict], bool]:
+    """Leaves out what an earlier configuration left in the results: further seeds, cells that were removed."""
+    from bench.recipes import called_for
+
+    return partial(called_for, tier=config.tier)
+
+
 def _records(config: Config, frozen: bool) -> list[dict]:
     from bench import records
     from bench.paths import PAPER_TABLES
 
     folder = PAPER_TABLES / "records" / config.tier.name if frozen else config.run_folder / "cells"
-    found = records.read_all(folder) if folder.is_dir() else []
+    found = records.read_all(folder, _wanted(config)) if folder.is_dir() else []
     if not found:
         hint = "run `snakemake --cores all` first" if not frozen else "run `relaxbench freeze` first"
         raise UserError(f"there are no records in {folder}; {hint}")

@@ -15,14 +15,19 @@ def records_folder(tier: str, target: Path = PAPER_TABLES) -> Path:
     return target / "records" / tier
 
 
-def freeze(run_folder: Path, tier: str, target: Path = PAPER_TABLES) -> list[str]:
+def freeze(
+    run_folder: Path, tier: str, target: Path = PAPER_TABLES, keep: records.Keep = records.everything
+) -> list[str]:
     """Replace the tier's frozen records by the run's (no arrays, no weights) and re-render its tables.
 
-    Records are copied byte for byte, so the frozen set is exactly this run. Returns one line per thing done.
+    Records are copied byte for byte, so the frozen set is exactly what ``keep`` wants of this run. Returns one line
+    per thing done.
     """
     cells = run_folder / "cells"
     paths = sorted(cells.rglob("seed*.json")) if cells.is_dir() else []
-    found = [records.read(path) for path in paths]
+    read = {path: records.read(path) for path in paths}
+    paths = [path for path, record in read.items() if keep(record)]
+    found = [read[path] for path in paths]
     if not found:
         raise UserError(f"there are no records in {cells}; run `snakemake --cores all` first")
     strangers = sorted({r["run"]["tier"] for r in found} - {tier})

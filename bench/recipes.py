@@ -146,6 +146,14 @@ def cell(row: str, dataset: str, tier: Tier) -> Cell:
     return Cell(row, dataset, found, notes=notes, **settings)
 
 
+def called_for(record: Mapping, tier: Tier) -> bool:
+    """Whether the recipes and the tier still ask for this run: results of removed cells and further seeds lie about."""
+    run = record["run"]
+    found = recipes().get(run["row"])
+    cells = found.tiers.get(tier.recipes, {}).get("datasets", {}) if found else {}
+    return run["dataset"] in cells and run["seed"] in tier.seeds
+
+
 def matrix(config: Config, available: Mapping[str, bool]) -> list[Cell]:
     """All cells of the tier whose data can be had here; ``available`` says so of each known data set."""
     tier = config.tier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +53,16 @@ def read(path: Path) -> dict:
     return record
 
 
-def read_all(folder: Path) -> list[dict]:
-    """Every record below ``folder``, ordered by data set, row and seed."""
-    return sorted((read(path) for path in folder.rglob("seed*.json")), key=identity)
+Keep = Callable[[dict], bool]
+
+
+def everything(record: dict) -> bool:
+    return True
+
+
+def read_all(folder: Path, keep: Keep = everything) -> list[dict]:
+    """The records below ``folder`` that ``keep`` wants, ordered by data set, row and seed."""
+    return sorted(filter(keep, (read(path) for path in folder.rglob("seed*.json"))), key=identity)
 
 
 def identity(record: dict) -> tuple[str, str, int]:

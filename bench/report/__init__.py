@@ -28,10 +28,13 @@ TABLES = {
 TRADEOFFS = ("checkerboard", "double-well")
 
 
-def write(run_folder: Path, out: Path, prepared: Path) -> Path:
-    """Render ``run_folder``'s records to the page ``out``. ``prepared`` holds the data sets, for their real images."""
+def write(run_folder: Path, out: Path, prepared: Path, keep: records.Keep = records.everything) -> Path:
+    """Render the records of ``run_folder`` that ``keep`` wants to the page ``out``.
+
+    ``prepared`` holds the data sets, for their real images.
+    """
     cells = run_folder / "cells"
-    found = records.read_all(cells) if cells.is_dir() else []
+    found = records.read_all(cells, keep) if cells.is_dir() else []
     if not found:
         raise UserError(f"there are no records in {cells}; run `snakemake --cores all` first")
     write_text(out, page(found, cells, prepared))

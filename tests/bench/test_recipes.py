@@ -92,3 +92,15 @@ def test_the_tier_overrides_the_recipe() -> None:
     tier = configuration.Tier("t", "quick", (0,), training={"steps": 7})
     found = recipes.cell("realnvp", "checkerboard", tier)
     assert found.training["steps"] == 7
+
+
+def test_results_that_nothing_calls_for_any_more_are_left_out() -> None:
+    def called_for(row: str, dataset: str, seed: int) -> bool:
+        return recipes.called_for(
+            {"run": {"row": row, "dataset": dataset, "seed": seed}}, configuration.load_tier("quick")
+        )
+
+    assert called_for("realnvp", "checkerboard", 0)
+    assert not called_for("realnvp", "checkerboard", 7)
+    assert not called_for("realnvp", "mnist", 0)
+    assert not called_for("removed", "checkerboard", 0)
