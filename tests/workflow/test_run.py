@@ -16,6 +16,7 @@ from tests.workflow.conftest import Workspace
 
 pytestmark = pytest.mark.slow
 CELL = "results/smoke/cells/checkerboard/realnvp/seed0.json"
+LONGER = "results/quick/cells/checkerboard/realnvp/seed0.json"
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +68,29 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict:
+    """The record of a cell that trains for some seconds, left in peace."""
+    run = Workspace(tmp_path_factory.mktemp("uninterrupted"))
+    assert run.snakemake(LONGER, tier="quick", seeds=1).returncode == 0
+    return lasting(run.folder / LONGER)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-def test_a_killed_run_is_completed_by_the_next(finished, workspace, how):
-    """Killed while it trains, Snakemake and its job alike; the next run needs no option to go on."""
-    command = workspace.snakemake_command(CELL, tier="smoke")
+def test_a_killed_run_is_completed_by_the_next(uninterrupted, workspace, how):
+    """Killed in the middle of training, Snakemake and its job alike; the next run needs no option to go on."""
+    command = workspace.snakemake_command(LONGER, tier="quick", seeds=1)
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     process = subprocess.Popen(command, cwd=workspace.folder, env=workspace.environment, **silent)
-    log = workspace.folder / "results" / "smoke" / "logs" / "train" / "checkerboard" / "realnvp.log"
-    wait_for(lambda: log.exists() and "step" in log.read_text())
+    checkpoint = (workspace.folder / LONGER).with_suffix(".ckpt")
+    wait_for(checkpoint.exists)
     os.killpg(process.pid, how)
     assert process.wait(60) != 0
-    assert not (workspace.folder / CELL).exists(), "killed too late to show anything"
-    done = workspace.snakemake(CELL, tier="smoke")
+    assert checkpoint.exists() and not (workspace.folder / LONGER).exists(), "killed too late to show anything"
+    done = workspace.snakemake(LONGER, tier="quick", seeds=1)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert lasting(workspace.folder / CELL) == lasting(finished.folder / CELL)
+    assert lasting(workspace.folder / LONGER) == uninterrupted
+    assert not checkpoint.exists()
 
 
 def test_two_folders_one_result(finished, workspace):
