@@ -81,7 +81,9 @@ def test_a_killed_run_is_completed_by_the_next(uninterrupted, workspace, how):
     """Killed in the middle of training, Snakemake and its job alike; the next run needs no option to go on."""
     command = workspace.snakemake_command(LONGER, tier="quick", seeds=1)
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen(command, cwd=workspace.folder, env=workspace.environment, **silent)
+    # A background job of a shell ignores Ctrl-C, and its children with it; a user's terminal does not.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, cwd=workspace.folder, env=workspace.environment, **silent, **heard)
     checkpoint = (workspace.folder / LONGER).with_suffix(".ckpt")
     wait_for(checkpoint.exists)
     os.killpg(process.pid, how)
