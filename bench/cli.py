@@ -46,6 +46,7 @@ def run_options(function: Callable) -> Callable:
         click.option("--device", help="auto, cpu or cuda (default: auto)."),
         click.option("--mirror", type=click.Path(), help="Folder that holds published raw files."),
         click.option("--network/--no-network", default=None, help="Fetch raw files from their published addresses."),
+        click.option("--variant", help="published, rebuilt or sample: take this one where a data set has several."),
         click.option("--seed", type=int, help="The number all seeds derive from (default: 0)."),
         click.option("--seeds", type=int, help="How many repetitions, instead of the tier's."),
         click.option("--data", type=click.Path(), help="Where raw and prepared data lie (default: data)."),
@@ -92,8 +93,8 @@ def fetch(datasets: tuple[str, ...], **options: object) -> None:
 
     config = configuration.load(options)
     for name in datasets:
-        found = bring.fetch(name, raw=config.data / "raw", mirror=config.mirror, network=config.network)
-        click.echo("\n".join(map(str, found)) or f"{name}: comes with the dependencies, nothing to fetch")
+        found = [f"{name}: {file.path} ({file.origin}, verified)" for file in bring(name, config.store)]
+        click.echo("\n".join(found) or f"{name}: comes with the dependencies, nothing to fetch")
 
 
 @cli.command()
@@ -278,13 +279,7 @@ def _prepare(dataset: str, config: Config) -> Path:
     from bench import datasets
 
     return datasets.prepare(
-        dataset,
-        raw=config.data / "raw",
-        mirror=config.mirror,
-        out=config.prepared(dataset),
-        seed=config.seed,
-        size=config.tier.sizes,
-        network=config.network,
+        dataset, store=config.store, out=config.prepared(dataset), seed=config.seed, size=config.tier.sizes
     )
 
 

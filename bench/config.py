@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from bench.datasets.raw.store import Store
 from bench.errors import UserError, nearest
 from bench.paths import CONFIG
 from bench.schema import check
@@ -40,6 +41,7 @@ class Config:
     mirror: Path | None = None
     network: bool = False
     seed: int = 0
+    variant: str | None = None
     data: Path = Path("data")
     results: Path = Path("results")
 
@@ -57,6 +59,11 @@ class Config:
 
     def prepared(self, dataset: str) -> Path:
         return self.prepared_folder / dataset
+
+    @property
+    def store(self) -> Store:
+        """Where raw files are, and where they may be taken from."""
+        return Store(self.data / "raw", self.mirror, self.network, self.variant)
 
 
 def tiers() -> list[str]:

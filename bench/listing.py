@@ -27,7 +27,7 @@ def systems(config: Config) -> Rows:
 
 def datasets(config: Config) -> Rows:
     """Every data set: where it comes from, whether it is prepared here, its size, licence and hazards."""
-    from bench.datasets import PLANNED, describe, names
+    from bench.datasets import describe, names
 
     rows = []
     for name in names():
@@ -40,13 +40,12 @@ def datasets(config: Config) -> Rows:
                 "state": "prepared" if prepared else info.needs,
                 "shape": list(info.shape),
                 "sizes": list(info.sizes),
-                "flags": list(info.flags),
                 "licence": info.licence,
                 "hazards": list(info.hazards),
                 "source": info.source,
             }
         )
-    return rows + [{"dataset": name, "state": "not yet available"} for name in PLANNED]
+    return rows
 
 
 def tables(config: Config) -> Rows:

@@ -12,8 +12,9 @@ from pathlib import Path
 from bench import config as configuration
 from bench import recipes, sources
 from bench.config import Config
-from bench.datasets.pins import Pin, read_pin
-from bench.datasets.registry import PLANNED, describe, names
+from bench.datasets.raw.pins import read_pin
+from bench.datasets.raw.store import available, nowhere, select
+from bench.datasets.registry import describe, loader_file, names
 from bench.errors import UserError, nearest
 from bench.paths import ROOT
 
@@ -40,11 +41,13 @@ class Plan:
 
     def stamp(self, dataset: str) -> list[str]:
         """The file that says a data set's raw files are here; none where the data ship with the dependencies."""
-        return [f"{self.config.data.as_posix()}/raw/.{dataset}.fetched"] if describe(dataset).pins else []
+        here = f"{self.config.data.as_posix()}/raw/.{dataset}.fetched"
+        return [here] if describe(dataset).needs == "published" else []
 
     def fetching(self, dataset: str) -> str:
-        """Digest of the raw files' pins."""
-        return recipes.digest([list(map(str, read_pin(pin).hash)) for pin in describe(dataset).pins])
+        """Digest of the pins of the raw files that the data set is made from here."""
+        variant = select(describe(dataset), self.config.store)
+        return recipes.digest([variant.name, *(read_pin(pin).digest for pin in variant.pins)])
 
     def preparing(self, dataset: str) -> str:
         """Digest of what a prepared data set depends on besides its raw files: code and the seed of its split."""
@@ -91,32 +94,15 @@ def availability(config: Config) -> dict[str, bool]:
 
     UserError where the published recipes are asked for and there is nowhere to take published data from.
     """
-    published = {name: [read_pin(pin) for pin in describe(name).pins] for name in names()}
-    here = {name: all(_at_hand(pin, config) for pin in pins) for name, pins in published.items()}
+    store = config.store
+    here = {name: available(describe(name), store) for name in names()}
     if config.tier.recipes == "paper" and not (config.network or config.mirror):
         rows = recipes.recipes().values()
-        wanted = {name for row in rows for name in row.tiers.get("paper", {}).get("datasets", {})} & set(published)
-        missing = [(name, pin) for name in sorted(wanted) for pin in published[name] if not _at_hand(pin, config)]
+        wanted = {name for row in rows for name in row.tiers.get("paper", {}).get("datasets", {})} & set(here)
+        missing = sorted(name for name in wanted if not here[name])
         if missing:
-            raise _nowhere(*min(missing, key=lambda found: not found[1].urls))
-    return here | dict.fromkeys(PLANNED, False)
-
-
-def _nowhere(dataset: str, pin: Pin) -> UserError:
-    address = pin.urls[0] if pin.urls else "it has no address of its own"
-    fetch = "network=true, or " if pin.urls else ""
-    return UserError(
-        f"tier paper: {dataset} needs {pin.path} ({address}) and there is no network and no mirror; add {fetch}"
-        f"mirror=FOLDER with FOLDER/{pin.path} in it, after --config"
-    )
-
-
-def _at_hand(pin: Pin, config: Config) -> bool:
-    if config.network and pin.urls:
-        return True
-    places = [pin.path] + ([pin.path.parent / pin.tree.folder] if pin.tree else [])
-    folders = [config.data / "raw"] + ([config.mirror] if config.mirror else [])
-    return any((folder / place).exists() for folder in folders for place in places)
+            raise UserError(f"tier paper: {nowhere(describe(missing[0]), store)}")
+    return here
 
 
 def check_family(cell: recipes.Cell) -> None:
@@ -171,5 +157,4 @@ def lone_run(folder: Path = Path(".snakemake")) -> int:
 
 def _data_files(dataset: str) -> list[Path]:
     """The loader's own file and the modules that loaders share (which they may name in ways that no parser sees)."""
-    loader = Path(describe(dataset).build.__code__.co_filename).resolve()
-    return [loader, *sorted((ROOT / "bench" / "datasets").glob("*.py"))]
+    return [loader_file(dataset), *sorted((ROOT / "bench" / "datasets").glob("*.py"))]

@@ -1,4 +1,4 @@
-"""Data sets: ``names``, ``describe``, ``prepare``, ``load``. Importing this imports neither torch nor scikit-learn."""
+"""Data sets: ``names``, ``describe``, ``fetch``, ``prepare``, ``load``. Importing this imports neither torch nor scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.datasets.info import Info
-from bench.datasets.preparation import prepare
-from bench.datasets.registry import PLANNED, describe, names
+from bench.datasets.preparation import fetch, prepare
+from bench.datasets.registry import describe, names
 
 if TYPE_CHECKING:
     from bench.datasets.base import DataSet
 
-__all__ = ["PLANNED", "Info", "describe", "load", "names", "prepare"]
+__all__ = ["Info", "describe", "fetch", "load", "names", "prepare"]
 
 
 def load(folder: Path) -> DataSet:

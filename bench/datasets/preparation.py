@@ -12,73 +12,69 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.datasets.fetch import fetch_pin
-from bench.datasets.info import Info, Request, Size, Splits
-from bench.datasets.readers import check_finite
+from bench.datasets.info import Info, Request, Size, Splits, Variant
+from bench.datasets.raw.fetch import Fetched, fetch_pin
+from bench.datasets.raw.store import Store, select
 from bench.datasets.registry import describe
+from bench.datasets.splits import write_splits
 from bench.paths import disk_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def prepare(
-    name: str,
-    *,
-    raw: Path,
-    mirror: Path | None,
-    out: Path,
-    seed: int,
-    size: Size = "published",
-    network: bool = False,
-) -> Path:
+def fetch(name: str, store: Store) -> list[Fetched]:
+    """Bring the raw files of the first variant of a data set that can be had; none for the embedded ones."""
+    return [fetch_pin(pin, store) for pin in select(describe(name), store).pins]
+
+
+def prepare(name: str, *, store: Store, out: Path, seed: int, size: Size = "published") -> Path:
     """Write the data set to the folder ``out``, whole or not at all, and return it.
 
-    ``raw`` keeps verified raw files and ``mirror`` may hold them already; ``network`` allows
-    their addresses; ``seed`` is the root seed. ``size``
-    "reduced" takes the fewer rows of the quick tier. UserError for whatever the user can put right.
+    ``seed`` is the root seed. ``size`` "reduced" takes the fewer rows of the quick tier. UserError for whatever the
+    user can put right.
     """
     info = describe(name)
-    sizes = info.reduced if size == "reduced" and info.reduced else info.sizes
-    request = Request(
-        name, sizes, seed, lambda pin: fetch_pin(pin, raw=Path(raw), mirror=mirror and Path(mirror), network=network)
-    )
-    splits = info.build(request)
-    for split, rows in splits._asdict().items():
-        check_finite(rows, f"{name}, {split} rows")
-    with _whole_folder(Path(out)) as folder:
-        _write(folder, info, splits, seed)
-        if info.labels:
-            _write_labels(folder, info.labels(request), len(splits.train))
-    return Path(out)
+    variant = select(info, store)
+    request = Request(name, info.rows(variant, size), seed, lambda pin: fetch_pin(pin, store).path)
+    with _whole_folder(out) as folder:
+        md5 = write_splits(variant.build(request), folder, name)
+        splits = mapped(folder)
+        meta = _meta(info, variant, splits, md5) | {"seed": seed}
+        (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+        if variant.labels:
+            _write_labels(folder, variant.labels(request), len(splits.train))
+    return out
 
 
-def _write(folder: Path, info: Info, splits: Splits, seed: int) -> None:
+def mapped(folder: Path) -> Splits:
+    """The splits that ``prepare`` wrote, by memory map."""
     import numpy as np
 
-    hashes = {}
-    for split, rows in splits._asdict().items():
-        rows = np.ascontiguousarray(rows)
-        np.save(folder / f"{split}.npy", rows)
-        hashes[split] = hashlib.md5(rows.data).hexdigest()
+    return Splits(*(np.load(folder / f"{split}.npy", mmap_mode="r") for split in Splits._fields))
+
+
+def _meta(info: Info, variant: Variant, splits: Splits, md5: dict[str, str]) -> dict:
+    from bench.datasets.hazards import scan
+
     mean, std = _moments(splits.train, info.levels)
     sizes = tuple(len(rows) for rows in splits)
     reduced = ("reduced",) if any(n < full for n, full in zip(sizes, info.sizes, strict=True)) else ()
-    meta = {
+    return {
         "name": info.name,
         "kind": info.kind,
+        "variant": variant.name,
         "shape": list(info.shape),
         "levels": info.levels,
-        "flags": [*reduced, *info.flags],
+        "flags": [*reduced, *variant.flags],
         "sizes": dict(zip(Splits._fields, sizes, strict=True)),
-        "seed": seed,
-        "preprocessing": info.preprocessing,
+        "preprocessing": variant.preprocessing,
         "mean": mean,
         "std": std,
-        "md5": hashlib.md5("".join(hashes.values()).encode()).hexdigest(),
-        "split_md5": hashes,
+        "md5": hashlib.md5("".join(md5.values()).encode()).hexdigest(),
+        "split_md5": md5,
+        "hazards": [hazard.to_json() for hazard in scan(splits, info)],
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
 def _write_labels(folder: Path, labels: np.ndarray, rows: int) -> None:
@@ -90,13 +86,14 @@ def _write_labels(folder: Path, labels: np.ndarray, rows: int) -> None:
 
 
 def _moments(train: np.ndarray, levels: int | None) -> tuple[list[float] | float, list[float] | float]:
-    """Mean and standard deviation: per feature, or of all pixels on the scale x / levels."""
+    """Mean and standard deviation: per feature, or of all values on the scale x / levels."""
     import numpy as np
 
     if levels is None:
         return train.mean(0, dtype=np.float64).tolist(), train.std(0, dtype=np.float64).tolist()
-    # From the histogram: no floating-point copy of the images.
-    share = np.bincount(train.ravel(), minlength=levels) / train.size
+    # From the histogram, in blocks: no floating-point copy of the images.
+    counts = sum(np.bincount(train[i : i + 1000].ravel(), minlength=levels) for i in range(0, len(train), 1000))
+    share = counts / train.size
     value = np.arange(levels) / levels
     mean = float(share @ value)
     return mean, float(np.sqrt(share @ (value - mean) ** 2))

@@ -58,8 +58,11 @@ def read_grey(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable image ({error})") from error
 
 
-def check_finite(rows: np.ndarray, what: str) -> None:
-    """UserError that names the first row and column (from 0) which is not a finite number."""
+def check_finite(rows: np.ndarray, what: str, first: int = 0) -> None:
+    """UserError that names the first row and column (from 0) which is not a finite number.
+
+    ``first`` is the number of the first row, where ``rows`` are a block of more.
+    """
     import numpy as np
 
     if not np.issubdtype(rows.dtype, np.floating):
@@ -67,5 +70,5 @@ def check_finite(rows: np.ndarray, what: str) -> None:
     bad = ~np.isfinite(rows)
     if bad.any():
         row, *column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
-        place = f"row {row}" + (f", column {', '.join(map(str, column))}" if column else "")
+        place = f"row {first + row}" + (f", column {', '.join(map(str, column))}" if column else "")
         raise UserError(f"{what}: {rows[(row, *column)]} in {place} (counted from 0); correct or replace the raw file")

@@ -5,45 +5,42 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 
 from bench.datasets import loaders
 from bench.datasets.info import Info
-from bench.errors import UserError, nearest
-
-PLANNED = (
-    "cifar10",
-    "fashion-mnist",
-    "gas",
-    "hepmass",
-    "imagenet32-new",
-    "imagenet32-old",
-    "imagenet64-new",
-    "imagenet64-old",
-    "power",
-)
-
+from bench.errors import nearest
 
 @cache
-def _all() -> dict[str, Info]:
-    found: dict[str, Info] = {}
+def _all() -> dict[str, tuple[Info, Path]]:
+    """Name -> what is known of it, and the file of its loader."""
+    found: dict[str, tuple[Info, Path]] = {}
     for module in pkgutil.iter_modules(loaders.__path__, f"{loaders.__name__}."):
-        for info in importlib.import_module(module.name).DATASETS:
+        loader = importlib.import_module(module.name)
+        for info in loader.DATASETS:
             if info.name in found:
                 raise ValueError(f"two data sets are called {info.name!r}; the second is in {module.name}")
-            found[info.name] = info
+            found[info.name] = info, Path(loader.__file__)
     return dict(sorted(found.items()))
 
 
 def names() -> list[str]:
-    """Every data set that can be prepared."""
+    """Every data set."""
     return list(_all())
 
 
 def describe(name: str) -> Info:
-    """What is known of a data set; UserError, in one line, for a name that is unknown or not yet available."""
+    """What is known of a data set; UserError, in one line, for a name that is unknown."""
+    return _known(name)[0]
+
+
+def loader_file(name: str) -> Path:
+    """The source file that makes it."""
+    return _known(name)[1]
+
+
+def _known(name: str) -> tuple[Info, Path]:
     known = _all()
-    if name in known:
-        return known[name]
-    if name in PLANNED:
-        raise UserError(f"data set {name!r} is published but this version cannot prepare it yet; see `relaxbench list`")
-    raise nearest(name, [*known, *PLANNED], "data set")
+    if name not in known:
+        raise nearest(name, known, "data set")
+    return known[name]

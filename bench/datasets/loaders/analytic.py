@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bench.datasets.info import Info, Kind, Request, Splits
+from bench.datasets.info import Info, Kind, Request, Splits, Variant
 
 if TYPE_CHECKING:
     from bench.datasets.analytic import AnalyticDensity
@@ -30,8 +30,7 @@ def _info(name: str, title: str, constructor: str, source: str, kind: Kind = "to
         sizes=(50_000, 5_000, 10_000),
         source=source,
         licence="none needed: drawn here",
-        preprocessing="none",
-        build=lambda request: _sample(density, request),
+        variants=(Variant("embedded", lambda request: _sample(density, request), "none"),),
         density=density,
     )
 

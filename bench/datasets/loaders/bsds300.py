@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.datasets.info import Info, Request, Splits
+from bench.datasets.info import Info, Request, Splits, Variant
 
 
 def _build(request: Request) -> Splits:
@@ -41,10 +41,8 @@ DATASETS = (
         reduced=(50_000, 5_000, 10_000),
         source="Martin et al. 2001 (images); Zoran and Weiss 2011, Uria et al. 2013 (procedure)",
         licence="non-commercial research and education",
-        preprocessing=f"180/20/100 images; {STEPS}",
-        build=_build,
-        pins=(PIN,),
-        flags=("rebuilt",),
+        variants=(Variant("rebuilt", _build, f"180/20/100 images; {STEPS}", (PIN,), flags=("rebuilt",)),),
+        bounds=(-1.0, 1.0),
         hazards=("patches of one split overlap each other; those of different splits do not",),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.datasets.info import Info, Request, Splits
+from bench.datasets.info import Info, Request, Splits, Variant
 from bench.datasets.loaders.bsds300 import STEPS
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ DATASETS = (
         sizes=(1_197, 200, 400),
         source="Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits; scikit-learn's load_digits",
         licence=UCI,
-        preprocessing="none; random split",
-        build=_digits,
-        labels=_digit_labels,
+        variants=(Variant("embedded", _digits, "none; random split", labels=_digit_labels),),
     ),
     Info(
         name="breast-cancer",
@@ -93,11 +91,8 @@ DATASETS = (
         sizes=(399, 57, 113),
         source="Wolberg et al. 1995, UCI Breast Cancer Wisconsin (Diagnostic); scikit-learn's load_breast_cancer",
         licence=UCI,
-        preprocessing="random split; z-score with the training rows (ddof 0)",
-        build=_breast_cancer,
-        hazards=(
-            "13 of 569 rows are exactly 0 (raw) in six columns about concavity: the density has no upper bound there",
-            "five pairs of columns correlate above .98",
+        variants=(
+            Variant("embedded", _breast_cancer, "random split; z-score with the training rows (ddof 0)"),
         ),
     ),
     Info(
@@ -108,8 +103,8 @@ DATASETS = (
         sizes=(50_000, 5_000, 10_000),
         source="scikit-learn's load_sample_images, by the BSDS300 procedure (Zoran and Weiss 2011)",
         licence="CC BY 2.0 (china.jpg: danielbuechele, flower.jpg: vultilion, both on Flickr)",
-        preprocessing=f"regions of 61x64 pixels split 7:1:2; {STEPS}",
-        build=_photo_patches,
+        variants=(Variant("embedded", _photo_patches, f"regions of 61x64 pixels split 7:1:2; {STEPS}"),),
+        bounds=(-1.0, 1.0),
         hazards=("patches of one split overlap each other; those of different splits do not",),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.datasets.info import Info, Request, Splits
+from bench.datasets.info import Info, Request, Splits, Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +53,8 @@ DATASETS = (
         reduced=(10_000, 2_000, 2_000),
         source="LeCun, Cortes and Burges 1998",
         licence="CC BY-SA 3.0",
-        preprocessing="none; validation on the last 10,000 training images",
-        build=_build,
-        labels=_labels,
-        pins=PINS,
+        variants=(
+            Variant("published", _build, "none; validation on the last 10,000 training images", PINS, labels=_labels),
+        ),
     ),
 )
