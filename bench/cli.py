@@ -107,6 +107,24 @@ def prepare(dataset: str, **options: object) -> None:
 
 
 @cli.command()
+@click.argument("datasets", nargs=-1, metavar="[DATASET]...")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of the cards (default: data/cards here).")
+@run_options
+def card(datasets: tuple[str, ...], out: str | None, **options: object) -> None:
+    """Write data-set cards: source, licence, raw files, variants, hazards. No name: of every data set.
+
+    What the arrays show is taken from those of published size (`relaxbench prepare DATASET --tier paper`), or else
+    from the card as it was.
+    """
+    from bench.datasets import cards, names
+
+    config = configuration.load(options)
+    for name in datasets or names():
+        prepared = config.data / "prepared" / "published" / name
+        click.echo(f"card: {cards.write(name, prepared, Path(out) if out else cards.FOLDER)}")
+
+
+@cli.command()
 @click.argument("row")
 @click.argument("dataset")
 @run_options
@@ -116,7 +134,7 @@ def train(row: str, dataset: str, **options: object) -> None:
     `relaxbench list` names rows and data sets. Records: RESULTS/TIER/cells/DATASET/ROW/seedN.json. An interrupted
     run goes on where it stopped and ends in the same record as an uninterrupted one.
     """
-    from bench.datasets import describe
+    from bench.datasets import describe, is_prepared
     from bench.recipes import cell
 
     config = configuration.load(options)
@@ -128,7 +146,7 @@ def train(row: str, dataset: str, **options: object) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # these networks are small: a second thread costs more than it brings
-    if not (config.prepared(dataset) / "meta.json").exists():
+    if not is_prepared(dataset, config.prepared(dataset), config.store):
         _prepare(dataset, config)
     train_cell(wanted, config, _progress, click.echo)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from bench.datasets.analytic import AnalyticDensity
+from bench.datasets.densities.analytic import AnalyticDensity
 from bench.records import Metric
 
 HISTOGRAM_CELLS = 40  # per axis: at 10,000 samples the truth itself scores about .15

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.config import Config, Tier, read_yaml
+from bench.datasets import registry
 from bench.errors import UserError, nearest
 from bench.paths import RECIPES
 from bench.schema import check
@@ -73,7 +74,8 @@ def _recipe(name: str, raw: Mapping[str, dict]) -> Recipe:
     content = _extended(name, raw, ())
     where = f"recipes/{name}.yaml"
     check(content, "recipe", where)
-    levels = [("", content)] + [(f"tiers.{t}.", c) for t, c in content.get("tiers", {}).items()]
+    tiers = content.get("tiers", {})
+    levels = [("", content)] + [(f"tiers.{t}.", c) for t, c in tiers.items()]
     levels += [(f"{at}datasets.{d}.", c) for at, level in levels[1:] for d, c in level["datasets"].items()]
     for at, level in levels:
         for section in ("training", "evaluation"):
@@ -85,10 +87,16 @@ def _recipe(name: str, raw: Mapping[str, dict]) -> Recipe:
         family=content["family"],
         source=content["source"],
         notes=tuple(content.get("notes", ())),
-        tiers=content.get("tiers", {}),
+        tiers={tier: level | {"datasets": _with_parts(level["datasets"])} for tier, level in tiers.items()},
         published=content.get("published", {}),
         content=content,
     )
+
+
+def _with_parts(datasets: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """A data set without some of its columns has the cells of the whole, by the same settings unless it has its own."""
+    inherited = {part: settings for name, settings in datasets.items() for part in registry.parts(name)}
+    return inherited | datasets
 
 
 def _extended(name: str, raw: Mapping[str, dict], children: tuple[str, ...]) -> dict:

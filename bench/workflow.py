@@ -156,5 +156,7 @@ def lone_run(folder: Path = Path(".snakemake")) -> int:
 
 
 def _data_files(dataset: str) -> list[Path]:
-    """The loader's own file and the modules that loaders share (which they may name in ways that no parser sees)."""
-    return [loader_file(dataset), *sorted((ROOT / "bench" / "datasets").glob("*.py"))]
+    """What makes the data set: its loader, and the densities, which loaders name in a way that no parser sees."""
+    folder = ROOT / "bench" / "datasets"
+    densities = sorted((folder / "densities").glob("*.py")) if describe(dataset).density else []
+    return [loader_file(dataset), folder / "preparation.py", *densities]

@@ -31,7 +31,9 @@ class UniformDequantization(Layer):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         real = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-        z = (real + torch.rand_like(real)) / self.levels
+        # Rounding may lift x + u to x + 1: rare at 256 levels, every 500th value at 65,536.
+        noisy = torch.minimum(real + torch.rand_like(real), torch.nextafter(real + 1, real))
+        z = noisy / self.levels
         return z, self._contribution(z)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ class DataSpec:
     """What a model may know of its data before training.
 
     ``shape`` of one example; ``levels`` of integer data (256 for 8-bit images), None for real values;
-    ``mean`` and ``std`` of the training rows, per feature (scalars for images, on the scale x / levels);
+    ``mean`` and ``std`` of the training rows, per feature (scalars for integers, on the scale x / levels);
     ``energy`` u(x) = -log p(x) + const where the target density is known (sampling problems).
     """
 

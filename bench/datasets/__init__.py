@@ -1,4 +1,7 @@
-"""Data sets: ``names``, ``describe``, ``fetch``, ``prepare``, ``load``. Importing this imports neither torch nor scikit-learn."""
+"""Data sets: ``names``, ``describe``, ``fetch``, ``prepare``, ``is_prepared``, ``load``.
+
+Importing this imports neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.datasets.info import Info
-from bench.datasets.preparation import fetch, prepare
+from bench.datasets.preparation import fetch, is_prepared, prepare
 from bench.datasets.registry import describe, names
 
 if TYPE_CHECKING:
     from bench.datasets.base import DataSet
 
-__all__ = ["Info", "describe", "fetch", "load", "names", "prepare"]
+__all__ = ["Info", "describe", "fetch", "is_prepared", "load", "names", "prepare"]
 
 
 def load(folder: Path) -> DataSet:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.datasets.analytic import AnalyticDensity
+from bench.datasets.densities.analytic import AnalyticDensity
 from bench.datasets.info import Kind
 from bench.errors import UserError
 from models.registry import DataSpec
@@ -20,8 +20,9 @@ from models.registry import DataSpec
 class DataSet:
     """Three splits and what a model may know of them.
 
-    Tensors are float32, or uint8 for integer images; ``density`` is the exact density where it is known;
-    ``flags`` stand beside every score (``reduced``, ``rebuilt``, ``leak``); ``md5`` is of the content of the splits.
+    Tensors are float32, or for integers uint8 (images) and uint16 (waveforms); ``density`` is the exact density where
+    it is known; ``flags`` stand beside every score (``reduced``, ``rebuilt``, ``leak``); ``md5`` is of the content of
+    the splits.
     """
 
     name: str

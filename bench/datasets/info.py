@@ -13,7 +13,7 @@ from bench.seeds import derive
 if TYPE_CHECKING:
     import numpy as np
 
-    from bench.datasets.analytic import AnalyticDensity
+    from bench.datasets.densities.analytic import AnalyticDensity
 
 Kind = Literal["toy", "energy", "tabular", "image", "points", "audio"]
 Size = Literal["published", "reduced"]
@@ -90,6 +90,7 @@ class Info:
     reduced: Sizes | None = None
     density: Callable[[], AnalyticDensity] | None = None
     hazards: tuple[str, ...] = ()
+    whole: str | None = None  # the set of whose columns this one has a part
 
     @property
     def needs(self) -> Literal["embedded", "published"]:
@@ -131,4 +132,5 @@ def without_columns(info: Info, columns: tuple[int, ...]) -> Info:
         title=f"{info.title}, without column {numbers} (an atom)",
         shape=(dim - len(columns),),
         variants=tuple(dropping(variant) for variant in info.variants),
+        whole=info.name,
     )

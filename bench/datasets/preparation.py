@@ -47,6 +47,15 @@ def prepare(name: str, *, store: Store, out: Path, seed: int, size: Size = "publ
     return out
 
 
+def is_prepared(name: str, folder: Path, store: Store) -> bool:
+    """Is the data set there, and made from the variant that was asked for, if one was?"""
+    meta = folder / "meta.json"
+    if not meta.exists():
+        return False
+    others = {variant.name for variant in describe(name).variants} - {json.loads(meta.read_text())["variant"]}
+    return store.variant not in others
+
+
 def mapped(folder: Path) -> Splits:
     """The splits that ``prepare`` wrote, by memory map."""
     import numpy as np

@@ -11,6 +11,7 @@ from bench.datasets import loaders
 from bench.datasets.info import Info
 from bench.errors import nearest
 
+
 @cache
 def _all() -> dict[str, tuple[Info, Path]]:
     """Name -> what is known of it, and the file of its loader."""
@@ -27,6 +28,11 @@ def _all() -> dict[str, tuple[Info, Path]]:
 def names() -> list[str]:
     """Every data set."""
     return list(_all())
+
+
+def parts(name: str) -> list[str]:
+    """The sets that have a part of its columns."""
+    return [other for other, (info, _) in _all().items() if info.whole == name]
 
 
 def describe(name: str) -> Info:

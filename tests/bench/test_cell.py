@@ -35,7 +35,7 @@ def small_cell(family: str = "realnvp", dataset: str = "checkerboard", **model: 
 def prepared(tmp_path: Path) -> Config:
     config = small_config(tmp_path)
     for name in ("checkerboard", "double-well"):
-        datasets.prepare(name, raw=tmp_path, mirror=None, out=config.prepared(name), seed=0, size="reduced")
+        datasets.prepare(name, store=config.store, out=config.prepared(name), seed=0, size="reduced")
     return config
 
 

@@ -12,6 +12,7 @@ from bench.cli import cli
 
 COMMANDS = (
     "list",
+    "card",
     "fetch",
     "prepare",
     "train",
@@ -53,7 +54,7 @@ def test_list_has_stable_json_and_readable_text(what: str) -> None:
         (("train", "realnvp", "chekerboard"), "unknown data set 'chekerboard'; did you mean 'checkerboard'?"),
         (("train", "realnvp", "checkerboard", "--tier", "quik"), "unknown tier 'quik'; did you mean 'quick'?"),
         (("train", "realnvp", "checkerboard", "--mirror", "/nowhere/at/all"), "there is no folder"),
-        (("train", "realnvp", "power"), "cannot prepare it yet"),
+        (("prepare", "power"), "power needs maf/data/power/data.npy (https://zenodo.org/"),
         (("table", "tabluar", "--frozen"), "did you mean 'tabular'?"),
     ],
 )

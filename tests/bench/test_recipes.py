@@ -104,3 +104,12 @@ def test_results_that_nothing_calls_for_any_more_are_left_out() -> None:
     assert not called_for("realnvp", "checkerboard", 7)
     assert not called_for("realnvp", "mnist", 0)
     assert not called_for("removed", "checkerboard", 0)
+
+
+def test_a_set_without_a_column_has_the_cells_of_the_whole(tmp_path: Path) -> None:
+    tiers = "tiers: {{quick: {{datasets: {{miniboone: {{training: {{steps: 3}}}}, {other}: {{}}}}}}}}\n"
+    part = "miniboone-without-column-4"
+    found = load(tmp_path, a=MINIMAL + tiers.format(other="digits"), b=MINIMAL + tiers.format(other=part))
+    cells = {name: recipe.tiers["quick"]["datasets"] for name, recipe in found.items()}
+    assert cells["a"] == {"miniboone": {"training": {"steps": 3}}, part: {"training": {"steps": 3}}, "digits": {}}
+    assert cells["b"][part] == {}, "settings of its own"

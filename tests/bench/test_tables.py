@@ -169,6 +169,23 @@ def test_published_figures_stand_beside_ours_or_not_run() -> None:
     assert "± is 2 sd / sqrt(N) of one fit" in tables.render("tabular", records, "paper", "md", recipes)
 
 
+def test_the_score_without_an_atom_stands_beside_the_published_one() -> None:
+    part = "miniboone-without-column-4"
+    recipes = {
+        row: factory.recipe(row, published={"miniboone": PUBLISHED, "power": PUBLISHED}) for row in ("maf", "made")
+    }
+    records = [
+        *factory.seeds({"log_likelihood": (-9.0, -9.2, -9.4)}, "maf", "miniboone", kind="tabular", tier="paper"),
+        *factory.seeds({"log_likelihood": (-11.0, -11.2, -11.4)}, "maf", part, kind="tabular", tier="paper"),
+    ]
+    page = tables.render("tabular", records, "paper", "md", recipes).split("## Against the published figures")[1]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    shown = {(line[0], line[2]): line[-1] for line in lines[2:]}
+    assert lines[0][-1] == "ours without its atom"
+    assert shown["MAF", "miniboone"].startswith("−11.20 ± 0.20 (3)") and part in page
+    assert (shown["MADE", "miniboone"], shown["MADE", "power"]) == ("—", "")
+
+
 def test_axes_take_the_representative_named_beforehand_and_show_the_gap(run: list[dict]) -> None:
     found = rows(tables.render("axes", run, "quick", "csv", recipes={}))
     flows = {r["row"] for r in found if r["dataset"] == "checkerboard" and r["group"] == "normalizing flow"}

@@ -43,6 +43,15 @@ def test_standardize_spreads_one_scale_over_an_image() -> None:
     torch.testing.assert_close(contribution, torch.full((2,), 16 * math.log(4)))
 
 
+@pytest.mark.parametrize("levels", [256, 1 << 16])
+def test_rounding_does_not_lift_a_level_to_the_next(levels: int) -> None:
+    """In float32, where x + u may round up: at 65,536 levels every 500th does."""
+    layer, x = UniformDequantization(levels), torch.full((100_000, 1), levels - 1)
+    torch.set_default_dtype(torch.float32)
+    z, _ = layer.encode(x)
+    assert z.dtype == torch.float32 and (z < 1).all() and (layer.decode(z)[0] == x).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float64])
 def test_dequantization_keeps_the_integers(dtype: torch.dtype) -> None:
     layer, x = UniformDequantization(5), torch.randint(0, 5, (50, 1, 2, 3)).to(dtype)

@@ -59,6 +59,11 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+def _made_here(folder: str, names: list[str]) -> list[str]:
+    """What git does not keep."""
+    return [name for name in names if name == "__pycache__" or (folder == str(ROOT / "data") and "." not in name)]
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Workspace:
     """A copy of the tree that a test may change, and a folder to run in."""
@@ -68,7 +73,7 @@ def copied(tmp_path: Path) -> Workspace:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, tree / part, ignore=shutil.ignore_patterns("__pycache__", "raw", "prepared"))
+            shutil.copytree(source, tree / part, ignore=_made_here)
         else:
             shutil.copy(source, tree / part)
     (tree / "profiles").symlink_to("workflows/profiles")
@@ -78,7 +83,7 @@ def copied(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
     """A folder with an (empty) file at the place of each raw file: enough to plan with."""
-    from bench.datasets.pins import PIN_FOLDER, read_pin
+    from bench.datasets.raw.pins import PIN_FOLDER, read_pin
 
     folder = tmp_path / "mirror"
     for pin in PIN_FOLDER.glob("*.dvc"):

@@ -14,7 +14,7 @@ from tests.workflow.conftest import complaint
 NOT_A_NUMBER = """
 import dataclasses
 import numpy as np
-from bench.datasets.info import Splits
+from bench.datasets.info import Splits, Variant
 from bench.datasets.loaders import analytic
 
 def _build(request):
@@ -23,7 +23,7 @@ def _build(request):
     broken[3, 1] = np.nan
     return Splits(rows, broken, rows)
 
-DATASETS = (dataclasses.replace(analytic.DATASETS[0], name="broken", build=_build),)
+DATASETS = (dataclasses.replace(analytic.DATASETS[0], name="broken", variants=(Variant("embedded", _build, "none"),)),)
 """
 
 
@@ -42,7 +42,7 @@ def test_a_nan_in_the_data(copied):
 def test_a_mirror_with_the_wrong_bytes(workspace, mirror):
     line = complaint(workspace.bench("fetch", "mnist", "--mirror", str(mirror)))
     assert "md5" in line or "sha256" in line
-    assert not (workspace.folder / "data").exists() or not [f for f in workspace.files() if f.startswith("data")]
+    assert [file for file in workspace.files() if not file.endswith(".lock")] == []
 
 
 def test_a_file_that_cannot_be_written_while_preparing(workspace):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from bench import config, recipes, workflow
+from bench.datasets import registry
+from bench.datasets.raw.store import select
 from bench.errors import UserError
 
-PUBLISHED = {"mnist", "bsds300", "miniboone"}
+PUBLISHED = {name for name in registry.names() if registry.describe(name).needs == "published"}
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -58,7 +61,20 @@ def test_embedded_data_are_always_here_and_published_data_only_from_somewhere(mi
     assert {name for name, available in here.items() if not available} >= PUBLISHED
     assert here["digits"] and here["checkerboard"]
     assert all(workflow.availability(config.load({"mirror": str(mirror)}))[name] for name in PUBLISHED)
-    assert not workflow.availability(config.load({"network": True}))["power"], "nothing prepares it yet"
+    online = workflow.availability(config.load({"network": True}))
+    nowhere = {name for name, available in online.items() if not available}
+    assert nowhere == {"imagenet32-old", "imagenet64-old"}, "of which there are only torrents"
+
+
+def test_published_arrays_come_before_rebuilt_ones_and_samples(mirror):
+    """bsds300 with an archive of arrays and the images, then with the images alone; and as the user asks."""
+    settings = {"mirror": str(mirror), "data": str(mirror.parent / "data")}
+    info = registry.describe("bsds300")
+    chosen = [select(info, config.load(settings).store).name]
+    chosen.append(select(info, config.load(settings | {"variant": "rebuilt"}).store).name)
+    shutil.rmtree(mirror / "maf")
+    chosen.append(select(info, config.load(settings).store).name)
+    assert chosen == ["published", "rebuilt", "rebuilt"]
 
 
 def test_half_a_mirror_is_no_mirror(mirror):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.datasets.info import Info, Kind, Request, Splits, Variant
 
 if TYPE_CHECKING:
-    from bench.datasets.analytic import AnalyticDensity
+    from bench.datasets.densities.analytic import AnalyticDensity
 
 SURVAE = "Nielsen et al. 2020, SurVAE Flows, arXiv 2007.02731"
 SNF = "Wu, Köhler and Noé 2020, Stochastic Normalizing Flows, arXiv 2002.06707"
@@ -20,7 +20,7 @@ def _info(name: str, title: str, constructor: str, source: str, kind: Kind = "to
     module, function = constructor.split(".")
 
     def density() -> AnalyticDensity:
-        return getattr(importlib.import_module(f"bench.datasets.{module}"), function)()
+        return getattr(importlib.import_module(f"bench.datasets.densities.{module}"), function)()
 
     return Info(
         name=name,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.datasets.info import Info, Request, Splits, Variant
 from bench.datasets.loaders.bsds300 import STEPS
+from bench.datasets.rows import random_split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,33 +14,24 @@ if TYPE_CHECKING:
 UCI = "CC BY 4.0"
 
 
-def _split(rows: np.ndarray, request: Request) -> Splits:
-    """A random split, the same for every model."""
-    import numpy as np
-
-    train, val, _ = request.sizes
-    rows = rows[np.random.default_rng(request.seed("split")).permutation(len(rows))]
-    return Splits(rows[:train], rows[train : train + val], rows[train + val :])
-
-
 def _digits(request: Request) -> Splits:
     import numpy as np
     from sklearn.datasets import load_digits
 
-    return _split(load_digits().images.astype(np.uint8)[:, None], request)
+    return random_split(load_digits().images.astype(np.uint8)[:, None], request)
 
 
 def _digit_labels(request: Request) -> np.ndarray:
     from sklearn.datasets import load_digits
 
-    return _split(load_digits().target, request).train
+    return random_split(load_digits().target, request).train
 
 
 def _breast_cancer(request: Request) -> Splits:
     import numpy as np
     from sklearn.datasets import load_breast_cancer
 
-    splits = _split(load_breast_cancer().data, request)
+    splits = random_split(load_breast_cancer().data, request)
     mean, std = splits.train.mean(0), splits.train.std(0)
     return Splits(*(((rows - mean) / std).astype(np.float32) for rows in splits))
 

@@ -1,60 +1,70 @@
-"""MNIST, 28x28 grey images."""
+"""MNIST and Fashion-MNIST: 28x28 grey images, published in one format and split alike."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.datasets.info import Info, Request, Splits, Variant
+from bench.datasets.rows import some, some_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def _build(request: Request) -> Splits:
-    """Validation on the last 10,000 training images.
-
-    Fewer rows are drawn at random: the first half of the test images is the easier one.
+def _build(request: Request, pins: tuple[str, ...]) -> Splits:
+    """Validation on the last sixth of the training images. Fewer rows are drawn at random: the first half of the test
+    images is the easier one.
     """
     from bench.datasets.readers import read_idx
 
-    images, test = (read_idx(request.raw(pin))[:, None] for pin in PINS[:2])
+    images, test = (read_idx(request.raw(pin))[:, None] for pin in pins[:2])
     held_out = _held_out(images)
-    parts = zip((images[:held_out], images[held_out:], test), request.sizes, Splits._fields, strict=True)
-    return Splits(*(_some(request, *part) for part in parts))
+    return some_of(request, Splits(images[:held_out], images[held_out:], test))
 
 
-def _labels(request: Request) -> np.ndarray:
+def _labels(request: Request, pins: tuple[str, ...]) -> np.ndarray:
     from bench.datasets.readers import read_idx
 
-    labels = read_idx(request.raw(PINS[2]))
-    return _some(request, labels[: _held_out(labels)], request.sizes[0], "train")
+    labels = read_idx(request.raw(pins[2]))
+    return some(request, labels[: _held_out(labels)], "train")
 
 
 def _held_out(rows: np.ndarray) -> int:
     return len(rows) * 5 // 6
 
 
-def _some(request: Request, rows: np.ndarray, n: int, split: str) -> np.ndarray:
-    import numpy as np
-
-    return rows[np.sort(np.random.default_rng(request.seed(split)).permutation(len(rows))[:n])]
-
-
-PINS = ("mnist-train-images", "mnist-test-images", "mnist-train-labels")
-
-DATASETS = (
-    Info(
-        name="mnist",
-        title="MNIST digits, 28x28, 256 grey levels",
+def _info(name: str, title: str, source: str, licence: str) -> Info:
+    pins = tuple(f"{name}-{part}" for part in ("train-images", "test-images", "train-labels"))
+    published = Variant(
+        "published",
+        partial(_build, pins=pins),
+        "none; validation on the last 10,000 training images",
+        pins,
+        labels=partial(_labels, pins=pins),
+    )
+    return Info(
+        name=name,
+        title=title,
         kind="image",
         shape=(1, 28, 28),
         levels=256,
         sizes=(50_000, 10_000, 10_000),
         reduced=(10_000, 2_000, 2_000),
-        source="LeCun, Cortes and Burges 1998",
-        licence="CC BY-SA 3.0",
-        variants=(
-            Variant("published", _build, "none; validation on the last 10,000 training images", PINS, labels=_labels),
-        ),
+        source=source,
+        licence=licence,
+        variants=(published,),
+    )
+
+
+MNIST = _info("mnist", "MNIST digits, 28x28, 256 grey levels", "LeCun, Cortes and Burges 1998", "CC BY-SA 3.0")
+
+DATASETS = (
+    MNIST,
+    _info(
+        "fashion-mnist",
+        "Fashion-MNIST articles of clothing, 28x28, 256 grey levels",
+        "Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747)",
+        "MIT",
     ),
 )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 from bench.errors import UserError
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
+# RuntimeError: a zip archive with a password, or by a method that zipfile does not know.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
@@ -35,19 +39,23 @@ def extract(archive: Path, member: str, target: Path) -> None:
         raise UserError(f"{archive}: there is no {member} in it; replace the archive or leave it out")
 
 
-def _tar(archive: Path) -> Iterator[tuple[PurePosixPath, object]]:
+def _tar(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     with tarfile.open(archive) as tar:
         for entry in tar:
             name = _inside(entry.name)
             tarfile.data_filter(entry, "/nowhere")  # refuses links that lead outside, and devices
             if entry.isfile():
                 yield name, tar.extractfile(entry)
+        while tar.fileobj.read(1 << 20):  # the checksum comes after the last entry
+            pass
 
 
-def _zip(archive: Path) -> Iterator[tuple[PurePosixPath, object]]:
+def _zip(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     with zipfile.ZipFile(archive) as opened:
         for entry in opened.infolist():
             name = _inside(entry.filename)
+            if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise tarfile.FilterError(f"{entry.filename!r} is a link or a device")
             if not entry.is_dir():
                 with opened.open(entry) as content:
                     yield name, content
@@ -66,5 +74,7 @@ def _refusing(archive: Path) -> Iterator[None]:
         yield
     except tarfile.FilterError as error:
         raise UserError(f"{archive}: refused while extracting ({error})") from error
-    except BROKEN as error:
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; gzip and bz2 complain of their input by one without a number
         raise UserError(f"{archive}: a broken archive ({error}); delete it and fetch it again") from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from bench.paths import disk_of
 
@@ -20,7 +22,7 @@ class Patience:
     attempts: int = 4
     pause: float = 1.0  # seconds before the second attempt; each pause is twice the one before
     connect: int = 30  # seconds to connect
-    stalled: int = 30  # seconds below SLOWEST bytes a second
+    stalled: int = 30  # seconds below SLOWEST bytes a second, in libcurl's mean of the last 5
 
 
 SLOWEST = 1024
@@ -48,31 +50,52 @@ def download(url: str, part: Path, patience: Patience, title: str) -> None:
 
 
 def _attempt(url: str, part: Path, patience: Patience, title: str) -> None:
-    import pycurl
-
     with disk_of(part.parent), part.open("ab") as file:
-        have = file.tell()
-        handle = _handle(url, patience, have)
-        failed: list[OSError] = []
+        if not _transfer(url, file, patience, title):
+            file.seek(0)
+            file.truncate()
+            _transfer(url, file, patience, title)
 
-        def write(block: bytes) -> int:
-            try:
-                return file.write(block)
-            except OSError as error:  # libcurl would swallow it
-                failed.append(error)
-                return -1
 
-        handle.setopt(pycurl.WRITEFUNCTION, write)
-        code, reason = _perform(handle, title, have)
+def _transfer(url: str, file: BinaryIO, patience: Patience, title: str) -> bool:
+    """Append to ``file`` what it still lacks; False where the server cannot go on from there, and nothing is written.
+
+    By the multi interface, so that Ctrl-C is heard between its short waits; and libcurl calls no Python of ours, for
+    what is raised in a callback (a signal, a full disk) it swallows.
+    """
+    import pycurl
+    from tqdm import tqdm
+
+    have = file.tell()
+    blocks: list[bytes] = []
+    handle = _handle(url, patience, have)
+    handle.setopt(pycurl.WRITEFUNCTION, blocks.append)
+    multi = pycurl.CurlMulti()
+    multi.add_handle(handle)
+    active = 1
+    try:
+        with tqdm(desc=title, unit="B", unit_scale=True, initial=have, disable=not sys.stderr.isatty()) as bar:
+            while active:
+                _, active = multi.perform()
+                file.writelines(blocks)
+                bar.total = have + max(0, handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) or None
+                bar.update(sum(map(len, blocks)))
+                blocks.clear()
+                if active and multi.select(0.5) < 0:
+                    time.sleep(0.05)  # nothing to wait for yet: the name is being resolved
+        failures = multi.info_read()[2]
+        code, reason = failures[0][1:] if failures else (pycurl.E_OK, "")
         status = handle.getinfo(pycurl.RESPONSE_CODE)
+    finally:
+        multi.remove_handle(handle)
+        multi.close()
         handle.close()
-        if failed:
-            raise failed[0]
-        if code and have and (code == pycurl.E_RANGE_ERROR or status == 416):
-            file.truncate(0)  # this server cannot resume, or what we have is not a beginning of what it has
-            raise DownloadError("cannot resume")
+    # libcurl takes 416 for "the file is complete". It may as well be another file.
+    if have and (code == pycurl.E_RANGE_ERROR or status == 416):
+        return False
     if code:
-        raise DownloadError(f"HTTP {status}" if status >= 400 else reason)
+        raise DownloadError(f"HTTP {status}" if code == pycurl.E_HTTP_RETURNED_ERROR else reason)
+    return True
 
 
 def _handle(url: str, patience: Patience, have: int) -> pycurl.Curl:
@@ -85,9 +108,9 @@ def _handle(url: str, patience: Patience, have: int) -> pycurl.Curl:
         pycurl.FAILONERROR: True,
         pycurl.FOLLOWLOCATION: True,
         pycurl.MAXREDIRS: 10,
-        pycurl.PROTOCOLS_STR: "http,https",
-        pycurl.REDIR_PROTOCOLS_STR: "http,https",
-        pycurl.CAINFO: certifi.where(),
+        pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,  # of redirects too
+        # The variable of OpenSSL, for networks with an authority of their own.
+        pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
         pycurl.USERAGENT: "relaxbench",
         pycurl.CONNECTTIMEOUT: patience.connect,
         pycurl.LOW_SPEED_LIMIT: SLOWEST,
@@ -97,28 +120,3 @@ def _handle(url: str, patience: Patience, have: int) -> pycurl.Curl:
     for option, value in settings.items():
         handle.setopt(option, value)
     return handle
-
-
-def _perform(handle: pycurl.Curl, title: str, have: int) -> tuple[int, str]:
-    """Run the transfer; (libcurl's error code, its words), (0, "") if all went well.
-
-    By the multi interface, so that Ctrl-C is heard between its short waits.
-    """
-    import pycurl
-    from tqdm import tqdm
-
-    multi = pycurl.CurlMulti()
-    multi.add_handle(handle)
-    active = 1
-    try:
-        with tqdm(desc=title, unit="B", unit_scale=True, initial=have, disable=not sys.stderr.isatty()) as bar:
-            while active:
-                _, active = multi.perform()
-                if (length := handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) > 0:
-                    bar.total = have + length
-                bar.update(have + handle.getinfo(pycurl.SIZE_DOWNLOAD_T) - bar.n)
-                multi.select(0.5)
-        failures = multi.info_read()[2]
-        return (failures[0][1], failures[0][2]) if failures else (0, "")
-    finally:
-        multi.remove_handle(handle)

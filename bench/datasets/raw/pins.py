@@ -19,7 +19,7 @@ Digest = tuple[str, str]
 
 @dataclass(frozen=True)
 class Pin:
-    """A raw file, or a folder of them: its ``path`` below the raw folder and below a mirror alike, its hash, its origin.
+    """A raw file, or a folder of them: its ``path`` below the raw folder and any mirror alike, its hash, its origin.
 
     ``urls`` are tried in turn. ``archive`` names the pin of the archive that holds it as ``member``, so a mirror may
     hold the archive or what comes out of it. ``digest`` is None where no hash was ever published: such a file is
@@ -48,7 +48,7 @@ def read_pin(name: str, folder: Path | None = None) -> Pin:
     try:
         document = yaml.safe_load(file.read_text())
         (out,), meta = document["outs"], document["meta"]
-        return Pin(
+        pin = Pin(
             name=name,
             path=Path(out["path"]).relative_to("raw"),
             licence=meta["licence"],
@@ -58,6 +58,9 @@ def read_pin(name: str, folder: Path | None = None) -> Pin:
             archive=meta.get("archive"),
             member=meta.get("member"),
         )
+        if ".." in pin.path.parts or not all("://" in url for url in pin.urls) or bool(pin.archive) != bool(pin.member):
+            raise ValueError("a path that leads outside, urls that are none, or an archive without its member")
+        return pin
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{file}: not a pin of a raw file ({type(error).__name__}: {error})") from error
 
@@ -77,8 +80,7 @@ def digest_of(path: Path, algorithm: str) -> str:
     DVC's hash of a folder is the md5 of a JSON list of the md5 and the relative path of each file in it.
     """
     if algorithm == "md5.dir":
-        files = sorted((p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file())
-        content = [{"md5": digest_of(file, "md5"), "relpath": name} for name, file in files]
+        content = [{"md5": digest_of(file, "md5"), "relpath": name} for name, file in files_in(path)]
         return hashlib.md5(json.dumps(content, sort_keys=True).encode()).hexdigest() + ".dir"
     with path.open("rb") as stream:
         if algorithm != "git":
@@ -89,12 +91,21 @@ def digest_of(path: Path, algorithm: str) -> str:
         return total.hexdigest()
 
 
+def files_in(folder: Path) -> list[tuple[str, Path]]:
+    """The files below ``folder``, through links too: relative name and path, sorted by name."""
+    paths = (Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted((path.relative_to(folder).as_posix(), path) for path in paths if path.is_file())
+
+
 def expected(pin: Pin, raw: Path) -> Digest | None:
     """What the file must hash to: as published, else as ``seal`` found it first; None before anyone has seen it."""
     note = seal_of(pin, raw)
     if pin.digest or not note.exists():
         return pin.digest
-    return "md5", note.read_text().split()[0]
+    md5, _, name = note.read_text().strip().partition("  ")
+    if not name:
+        raise UserError(f"{note}: not a line of md5sum; delete it, and the file counts as new")
+    return "md5", md5
 
 
 def seal(pin: Pin, raw: Path, content: Path) -> None:

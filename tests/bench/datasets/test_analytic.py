@@ -10,8 +10,8 @@ import torch
 from scipy import integrate, stats
 
 import bench.datasets as datasets
-from bench.datasets import energies, toys
-from bench.datasets.mixtures import Blob, Circle, Curve, Mixture
+from bench.datasets.densities import energies, toys
+from bench.datasets.densities.mixtures import Blob, Circle, Curve, Mixture
 
 DENSITIES = {name: datasets.describe(name).density for name in datasets.names() if datasets.describe(name).density}
 UNIFORM = ("checkerboard", "corners")

@@ -33,6 +33,18 @@ def copy_weights(target: nn.Module, source: nn.Module) -> None:
         mine.copy_(theirs)
 
 
+@torch.no_grad()
+def sort_by_degree(made: MADE) -> None:
+    """nflows numbers hidden units 1, 2, ..., D-1, 1, 2, ...; here they ascend. Weights that lie as there, moved."""
+    order = (torch.arange(made.first.out_features) % (D - 1)).argsort(stable=True)
+    inner = [layer for block in made.blocks for layer in block if isinstance(layer, nn.Linear)]
+    for layer in (made.first, *inner):
+        layer.weight.copy_(layer.weight[order])
+        layer.bias.copy_(layer.bias[order])
+    for layer in (*inner, made.last):
+        layer.weight.copy_(layer.weight[:, order])
+
+
 def assert_same(mine: Layer, theirs: nn.Module, x: Tensor) -> None:
     """Both directions of a layer and of a transform of nflows."""
     z, contribution = mine.encode(x)
@@ -76,6 +88,7 @@ def test_made_with_an_affine_map_is_nflows_maf() -> None:
     mine = MaskedAutoregressive(SoftplusAffine(), MADE(D, [16, 16, 16], 2))
     theirs = nt.MaskedAffineAutoregressiveTransform(D, 16, num_blocks=2, use_residual_blocks=False)
     copy_weights(mine, theirs)
+    sort_by_degree(mine.made)
     assert_same(mine, theirs, torch.randn(30, D))
 
 
@@ -121,6 +134,7 @@ def test_rq_nsf_ar_is_nflows() -> None:
         D, 16, num_bins=bins, tails="linear", tail_bound=bound, num_blocks=2
     )
     copy_weights(mine, theirs)
+    sort_by_degree(mine.made)
     assert_same(mine, theirs, 2 * torch.randn(30, D))
 
 

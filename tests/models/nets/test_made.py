@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.nets.made import MADE
+from models.nets.made import MADE, BandedProduct, MaskedLinear, Memory
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -44,3 +44,45 @@ def test_shape_and_errors() -> None:
         MADE(4, [], 2)
     with pytest.raises(ValueError, match=r"hidden is \[8, 16\]"):
         MADE(4, [8, 16], 2, residual=True)
+
+
+@pytest.mark.parametrize(("d_in", "d_out"), [(7, 10), (12, 12), (3, 2)])
+def test_a_banded_product_is_the_masked_one(d_in: int, d_out: int) -> None:
+    """Value and every gradient, against autograd of the dense product."""
+    layer = MaskedLinear(torch.arange(d_in), torch.arange(d_out) * d_in // d_out)
+    assert layer.bands[0][2] < layer.bands[-1][2] <= d_in and not layer.mask.all()
+    x, weight, bias = torch.randn(5, d_in), layer.weight.detach() * layer.mask, layer.bias.detach()
+    gradient = torch.randn(5, d_out)
+    found, expected = [], []
+    for product, results in (
+        (lambda *values: BandedProduct.apply(*values, layer.bands), found),
+        (torch.nn.functional.linear, expected),
+    ):
+        inputs = [value.clone().requires_grad_() for value in (x, weight, bias)]
+        out = product(*inputs)
+        by_x, by_weight, by_bias = torch.autograd.grad(out, inputs, gradient)
+        results += [out, by_x, by_weight * layer.mask, by_bias]
+    torch.testing.assert_close(found, expected)
+
+
+def test_large_layers_are_banded_and_give_the_same_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = MADE(6, [128, 128], 3), torch.randn(9, 6)
+    inner = net.blocks[0][-1]
+    assert inner.banded and inner.bands == [(0, 32, 52), (32, 64, 78), (64, 96, 103), (96, 128, 128)]
+    banded = net(x)
+    monkeypatch.setattr(inner, "banded", False)
+    torch.testing.assert_close(banded, net(x))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("dim", "hidden"), [(1, [8, 8]), (5, [16, 16]), (9, [4, 4]), (20, [12, 12])])
+@pytest.mark.parametrize("context_dim", [0, 3])
+@torch.no_grad()
+def test_element_by_element_is_one_pass(dim: int, hidden: list[int], residual: bool, context_dim: int) -> None:
+    """Also with fewer units than elements, so that some degrees have none; and what is not yet known is not read."""
+    net = MADE(dim, hidden, 3, residual=residual, context_dim=context_dim, activation="tanh").eval()
+    x, context = torch.randn(7, dim), torch.randn(7, context_dim) if context_dim else None
+    memory, known = Memory(net, x), torch.full_like(x, torch.nan)
+    for i, expected in enumerate(net(x, context).unbind(1)):
+        torch.testing.assert_close(net(known, context, memory), expected)
+        known[:, i] = x[:, i]

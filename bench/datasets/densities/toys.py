@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from bench.datasets.mixtures import Blob, Circle, Curve, Mixture, Rectangle
+from bench.datasets.densities.mixtures import Blob, Circle, Curve, Mixture, Rectangle
 
 
 def checkerboard() -> Mixture:

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from bench.datasets.analytic import AnalyticDensity
-from bench.datasets.mixtures import Blob, Mixture
+from bench.datasets.densities.analytic import AnalyticDensity
+from bench.datasets.densities.mixtures import Blob, Mixture
 
 
 class DoubleWellEnergy(nn.Module):

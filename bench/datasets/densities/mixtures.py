@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.datasets.analytic import AnalyticDensity
+from bench.datasets.densities.analytic import AnalyticDensity
 
 Pair = tuple[float, float]
 

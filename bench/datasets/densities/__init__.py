@@ -1,0 +1,1 @@
+"""Densities of which everything is known: value, samples, entropy."""
