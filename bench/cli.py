@@ -256,6 +256,32 @@ def report(**options: object) -> None:
 
 
 @cli.command()
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
+@click.option("--dims", default="6,21,63", show_default=True, help="Numbers of features.")
+@click.option("--peer", "peers", multiple=True, help="Only this library (zuko, nflows); may be given again.")
+@click.option("--batch", type=click.IntRange(min=2), default=512, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Turns; the best one counts.")
+@click.option("--check", is_flag=True, help="Copy weights to the peers and compare densities and samples instead.")
+@click.option("--format", "fmt", type=click.Choice(["md", "csv"]), default="md", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+def speed(rows: tuple[str, ...], dims: str, peers: tuple[str, ...], check: bool, fmt: str, **options: object) -> None:
+    """Time each ROW's training step beside other libraries and beside its dense matrix products alone.
+
+    One process, one thread, in turns: the ratios hold where the milliseconds do not. Without ROW: all of them.
+    """
+    import torch
+
+    from bench.speed import report
+
+    torch.set_num_threads(1)
+    if check:
+        click.echo(report.fidelity(rows, fmt), nl=False)
+    else:
+        for line in report.timings(rows, dims, peers, fmt=fmt, **options):
+            click.echo(line)
+
+
+@cli.command()
 @run_options
 def freeze(**options: object) -> None:
     """Promote a run's records to paper_tables/ and render the committed tables from them."""

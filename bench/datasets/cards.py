@@ -174,6 +174,7 @@ def _files(info: Info, variant: Variant) -> Iterator[dict]:
             "urls": pin.urls,
             "archive": _path(known[pin.archive]) if pin.archive else None,
             "member": pin.member,
+            "note": pin.note,
         }
 
 

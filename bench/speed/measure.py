@@ -14,26 +14,26 @@ from bench.speed.rows import ROWS, Row
 from models.layer import Model
 
 WARM_STEPS = 200
-"""Training steps before samples are timed: how soon Jacobi iteration ends depends on the weights."""
+"""Training steps before samples are timed: an untrained flow is near the identity and easy to invert."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One row in one library at one dimension.
+    """One row in one library at one dimension; milliseconds.
 
-    ``train``: milliseconds of loss and gradients, without the optimiser. ``floor``: that time over the floor's.
-    ``density``, ``sample``: milliseconds of ``log_prob`` and of as many samples, without gradients, after a short
-    training (our rows only). ``error``: the largest difference of a sample from sequential inversion.
+    ``train``: loss and gradients, without the optimiser; ``per_floor``: that time over the floor's, the dense matrix
+    products alone. Of ours, after a short training and without gradients: ``density`` and as many ``sample``s, and
+    ``round_trip``, the largest relative difference of the samples' latents, scored, from those they were made of.
     """
 
     row: str
     dim: int
     system: str
     train: float
-    floor: float
+    per_floor: float
     density: float | None = None
     sample: float | None = None
-    compiling: float | None = None
+    round_trip: float | None = None
 
     @property
     def sample_per_density(self) -> float | None:
@@ -41,38 +41,27 @@ class Timing:
 
 
 def measure(
-    names: Sequence[str],
-    dims: Sequence[int],
-    peers: Sequence[str],
-    *,
-    batch: int = 512,
-    rounds: int = 7,
-    device: torch.device | None = None,
+    names: Sequence[str], dims: Sequence[int], peers: Sequence[str], batch: int, rounds: int, device: torch.device
 ) -> Iterator[Timing]:
-    """Timings of each row at each dimension: the floor's first, then ours, then the peers' that have the row."""
-    device = device or torch.device("cpu")
+    """Timings of each row at each dimension: the floor's, ours, those of the peers that have the row."""
     for name in names:
         for dim in dims:
-            yield from _row(name, ROWS[name], dim, peers, batch, rounds, device)
+            torch.manual_seed(0)
+            yield from _row(name, ROWS[name], correlated(batch, dim, device), peers, rounds)
 
 
-def _row(
-    name: str, row: Row, dim: int, peers: Sequence[str], batch: int, rounds: int, device: torch.device
-) -> Iterator[Timing]:
-    torch.manual_seed(0)
-    x = correlated(batch, dim, device)
-    ours = row.ours(dim).to(device)
-    steps = {"floor": floor_step(products(ours, x), device), "ours": gradients(ours, ours.log_prob, x)}
-    for peer in peers:
-        if peer in row.peers:
-            other = row.peers[peer](dim)
-            other.module.to(device)
-            steps[peer] = gradients(other.module, other.log_prob, x)
+def _row(name: str, row: Row, x: Tensor, peers: Sequence[str], rounds: int) -> Iterator[Timing]:
+    dim = x.shape[1]
+    ours = row.ours(dim).to(x.device)
+    steps = {"floor": floor_step(products(ours, x), x.device), "ours": gradients(ours, ours.log_prob, x)}
+    for name_of_peer in peers:
+        if name_of_peer in row.peers:
+            peer = row.peers[name_of_peer](dim)
+            steps[name_of_peer] = gradients(peer.module.to(x.device), peer.log_prob, x)
     seconds = race(steps, rounds)
-    density, sample = _inference(ours, x, rounds)
+    inference = _inference(ours, x, rounds)
     for system, best in seconds.items():
-        mine = (1e3 * density, 1e3 * sample) if system == "ours" else (None, None)
-        yield Timing(name, dim, system, 1e3 * best, best / seconds["floor"], *mine)
+        yield Timing(name, dim, system, 1e3 * best, best / seconds["floor"], *(inference if system == "ours" else ()))
 
 
 def correlated(n: int, dim: int, device: torch.device) -> Tensor:
@@ -88,8 +77,8 @@ def gradients(module: nn.Module, log_prob: Callable[[Tensor], Tensor], x: Tensor
     return lambda: torch.autograd.grad(-log_prob(x).mean(), parameters, allow_unused=True)
 
 
-def _inference(model: Model, x: Tensor, rounds: int) -> tuple[float, float]:
-    """Seconds of a density and of as many samples, after a short training."""
+def _inference(model: Model, x: Tensor, rounds: int) -> tuple[float, float, float]:
+    """Milliseconds of a density and of as many samples, and their round trip, after a short training."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(WARM_STEPS):
         optimizer.zero_grad()
@@ -99,4 +88,7 @@ def _inference(model: Model, x: Tensor, rounds: int) -> tuple[float, float]:
     model.eval()
     with torch.no_grad():
         seconds = race({"density": lambda: model.log_prob(x), "sample": lambda: model.sample(len(x))}, rounds)
-    return seconds["density"], seconds["sample"]
+        z = torch.randn_like(x)
+        back, _ = model.chain.encode(model.chain.decode(z)[0])
+        error = float(((back - z).abs() / (1 + z.abs())).max())
+    return 1e3 * seconds["density"], 1e3 * seconds["sample"], error

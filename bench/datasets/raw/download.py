@@ -61,7 +61,7 @@ def _transfer(url: str, file: BinaryIO, patience: Patience, title: str) -> bool:
     """Append to ``file`` what it still lacks; False where the server cannot go on from there, and nothing is written.
 
     By the multi interface, so that Ctrl-C is heard between its short waits; and libcurl calls no Python of ours, for
-    what is raised in a callback (a signal, a full disk) it swallows.
+    older versions of pycurl swallow what is raised in a callback (a signal, a full disk).
     """
     import pycurl
     from tqdm import tqdm
@@ -78,7 +78,8 @@ def _transfer(url: str, file: BinaryIO, patience: Patience, title: str) -> bool:
             while active:
                 _, active = multi.perform()
                 file.writelines(blocks)
-                bar.total = have + max(0, handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) or None
+                rest = handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)
+                bar.total = have + rest if rest > 0 else None
                 bar.update(sum(map(len, blocks)))
                 blocks.clear()
                 if active and multi.select(0.5) < 0:

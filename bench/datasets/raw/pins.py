@@ -34,6 +34,7 @@ class Pin:
     size: int | None = None
     archive: str | None = None
     member: str | None = None
+    note: str | None = None  # what a user should know of the file or its hash
 
     @property
     def is_folder(self) -> bool:
@@ -57,6 +58,7 @@ def read_pin(name: str, folder: Path | None = None) -> Pin:
             size=out.get("size"),
             archive=meta.get("archive"),
             member=meta.get("member"),
+            note=meta.get("note"),
         )
         if ".." in pin.path.parts or not all("://" in url for url in pin.urls) or bool(pin.archive) != bool(pin.member):
             raise ValueError("a path that leads outside, urls that are none, or an archive without its member")

@@ -59,7 +59,7 @@ def nowhere(info: Info, store: Store) -> str:
     for variant in _candidates(info, store):
         missing = next(pin for pin in map(read_pin, variant.pins) if not store.has(pin))
         urls = [url for link in chain(missing) for url in link.urls]
-        wanted.append(f"{missing.path} ({urls[0] if urls else 'it has no public address of its own'})")
+        wanted.append(f"{missing.path} ({urls[0] if urls else missing.note or 'it has no public address of its own'})")
     where = f"the mirror {store.mirror} does not hold it" if store.mirror else "no mirror was given"
     network = " and the network was not asked" if not store.network else ""
     return (

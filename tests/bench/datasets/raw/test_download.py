@@ -212,7 +212,7 @@ def test_a_signal_ends_it_at_once_and_leaves_only_the_part(child, raw, site, num
 
 
 def test_a_signal_is_heard_whatever_it_interrupts(fetch, raw, site):
-    """libcurl swallows what is raised in a callback, and the download would be tried again."""
+    """Not every pycurl passes on what is raised in a callback; the download would be tried again."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
