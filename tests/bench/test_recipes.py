@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import config as configuration
 from bench import recipes
+from bench.datasets import describe
 from bench.errors import UserError
-from models.registry import families
+from models.registry import DataSpec, build, families
 
 MINIMAL = "row: R\ngroup: baseline\nfamily: gaussian\nsource: s\n"
 
@@ -104,6 +106,21 @@ def test_results_that_nothing_calls_for_any_more_are_left_out() -> None:
     assert not called_for("realnvp", "checkerboard", 7)
     assert not called_for("realnvp", "mnist", 0)
     assert not called_for("removed", "checkerboard", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tier", ["quick", "paper"])
+def test_every_cell_of_every_recipe_builds_for_its_data(tier: str) -> None:
+    for name, recipe in recipes.recipes().items():
+        for dataset in recipe.tiers.get(tier, {}).get("datasets", {}):
+            info, found = describe(dataset), recipes.cell(name, dataset, configuration.load_tier(tier))
+            scalar, vector = (torch.tensor(0.5), torch.full(info.shape, 0.5))
+            moments = {"mean": scalar, "std": scalar} if info.levels else {"mean": vector, "std": vector}
+            energy = getattr(info.density() if info.density else None, "energy", None)
+            model = build(
+                recipe.family, DataSpec(info.shape, levels=info.levels, energy=energy, **moments), **found.model
+            )
+            assert any(True for _ in model.parameters()), f"{name} on {dataset}"
 
 
 def test_a_set_without_a_column_has_the_cells_of_the_whole(tmp_path: Path) -> None:
