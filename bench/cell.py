@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -55,24 +56,29 @@ def load_data(config: Config, dataset: str) -> DataSet:
 
 
 def train_cell(
-    cell: Cell, config: Config, progress: Callable[[Run], Progress], log: Callable[[str], None]
+    cell: Cell,
+    config: Config,
+    progress: Callable[[Run], Progress],
+    log: Callable[[str], None],
+    budget: float = math.inf,
 ) -> list[dict]:
     """Every repetition of a cell; returns its records, which lie in the cell's folder.
 
-    A run that diverges or fails on its own account is a record too; only the user's mistakes raise.
+    ``budget`` seconds of training are shared by the repetitions; a run that it stops is flagged ``reduced``. A run
+    that diverges or fails on its own account is a record too; only the user's mistakes raise.
     """
     device = select_device(config.device)
     data = load_data(config, cell.dataset)
     found = []
     for repetition in config.tier.seeds:
         run = Run(cell, config, data, repetition, device)
-        record = run_once(run, progress(run))
+        record = run_once(run, progress(run), budget / len(config.tier.seeds))
         log(summary(record))
         found.append(record)
     return found
 
 
-def run_once(run: Run, progress: Progress | None = None) -> dict:
+def run_once(run: Run, progress: Progress | None = None, budget: float = math.inf) -> dict:
     """Train and evaluate one repetition and write its record."""
     cpu = time.process_time()
     model = build_model(run)
@@ -80,7 +86,7 @@ def run_once(run: Run, progress: Progress | None = None) -> dict:
         run.path.with_suffix(suffix).unlink(missing_ok=True)
     evaluation, outcome, status, reason = Evaluation(), None, "ok", None
     try:
-        outcome = fit(run, model, progress)
+        outcome = fit(run, model, progress, budget)
         started = time.perf_counter()
         evaluation = evaluate(
             outcome.model, run.data, Settings(**run.cell.evaluation), run.seed("evaluation"), run.device
@@ -103,7 +109,8 @@ def run_once(run: Run, progress: Progress | None = None) -> dict:
     if outcome:
         save_state(outcome.model.state_dict(), run.path.with_suffix(".pt"))
     records.write(record, run.path)
-    checkpoint_path(run).unlink(missing_ok=True)
+    if not (outcome and outcome.stopped):
+        checkpoint_path(run).unlink(missing_ok=True)
     return record
 
 
@@ -134,7 +141,7 @@ def build_model(run: Run) -> Model:
         raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
 
 
-def fit(run: Run, model: Model, progress: Progress | None) -> Outcome:
+def fit(run: Run, model: Model, progress: Progress | None, budget: float = math.inf) -> Outcome:
     if "steps" not in run.cell.training:
         raise UserError(
             f"recipes/{run.cell.row}.yaml: training.steps is missing for {run.cell.dataset}; say how long to train"
@@ -145,7 +152,7 @@ def fit(run: Run, model: Model, progress: Progress | None) -> Outcome:
         trainer = Trainer(model, Training(**run.cell.training), train, val, seeds)
     except ValueError as error:
         raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
-    return trainer.run(checkpoint_path(run), identity(run), progress)
+    return trainer.run(checkpoint_path(run), identity(run), progress, budget)
 
 
 def identity(run: Run) -> str:
@@ -185,7 +192,7 @@ def assemble(
         "metrics": {name: metric.to_json() for name, metric in evaluation.metrics.items()},
         "gates": evaluation.gates,
         "series": series,
-        "comparability": comparability(run, model),
+        "comparability": comparability(run, model, outcome),
         "settings": settings,
         "settings_sha256": digest(settings),
         "data": {
@@ -201,18 +208,20 @@ def assemble(
     }
 
 
-def comparability(run: Run, model: Model) -> dict:
+def comparability(run: Run, model: Model, outcome: Outcome | None) -> dict:
     """Two cells are ranked against each other only where all of this agrees."""
     layers = [type(layer).__name__ for layer in getattr(getattr(model, "chain", None), "layers", [])]
     dequantization = next((name for name in layers if "Dequantization" in name), "none")
+    stopped = outcome is not None and outcome.stopped
+    budget = "as published" if run.config.tier.name == "paper" else run.config.tier.name
     return {
         "likelihood": str(model.likelihood),
         "dequantization": dequantization.replace("Dequantization", "").lower() or "none",
         "preprocessing": run.data.preprocessing,
         "test_rows": min(len(run.data.test), Settings(**run.cell.evaluation).test_points or len(run.data.test)),
         "tier": run.config.tier.name,
-        "flags": list(run.data.flags),
-        "budget": "as published" if run.config.tier.name == "paper" else run.config.tier.name,
+        "flags": list(dict.fromkeys([*run.data.flags, *(["reduced"] if stopped else [])])),
+        "budget": f"stopped after {outcome.steps:,} of {run.cell.training['steps']:,} steps" if stopped else budget,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import sys
@@ -37,6 +38,20 @@ class OneLineErrors(click.Group):
 def raise_one_line(message: str) -> None:
     click.echo(f"relaxbench: {message}", err=True)
     raise SystemExit(2)
+
+
+def seconds_of(text: str | None) -> float:
+    """A duration such as 90s, 10m or 2h in seconds; without one, infinity."""
+    if text is None:
+        return math.inf
+    number, unit = text[:-1], {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        seconds = float(number) * unit
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise UserError(f"--budget is {text!r}; give a time such as 90s, 10m or 2h")
+    return seconds
 
 
 def run_options(function: Callable) -> Callable:
@@ -127,12 +142,16 @@ def card(datasets: tuple[str, ...], out: str | None, **options: object) -> None:
 @cli.command()
 @click.argument("row")
 @click.argument("dataset")
+@click.option(
+    "--budget", callback=lambda _, __, text: seconds_of(text), help="Training time of the cell: 90s, 10m, 2h."
+)
 @run_options
-def train(row: str, dataset: str, **options: object) -> None:
+def train(row: str, dataset: str, budget: float, **options: object) -> None:
     """Train and evaluate ROW on DATASET, once per seed; write one record per run.
 
     `relaxbench list` names rows and data sets. Records: RESULTS/TIER/cells/DATASET/ROW/seedN.json. An interrupted
-    run goes on where it stopped and ends in the same record as an uninterrupted one.
+    run goes on where it stopped and ends in the same record as an uninterrupted one. A run that --budget stops is
+    flagged `reduced`, with its steps; the next, with a larger budget, goes on from there.
     """
     from bench.datasets import describe, is_prepared
     from bench.recipes import cell
@@ -140,15 +159,20 @@ def train(row: str, dataset: str, **options: object) -> None:
     config = configuration.load(options)
     describe(dataset)
     wanted = cell(row, dataset, config.tier)
-    import torch
-
     from bench.cell import train_cell
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # these networks are small: a second thread costs more than it brings
+    _one_thread()
     if not is_prepared(dataset, config.prepared(dataset), config.store):
         _prepare(dataset, config)
-    train_cell(wanted, config, _progress, click.echo)
+    train_cell(wanted, config, _progress, click.echo, budget)
+
+
+def _one_thread() -> None:
+    """Unless the user says otherwise: these networks are small, and a second thread costs more than it brings."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def _progress(run: object) -> Callable[[int, float], None]:
@@ -257,6 +281,42 @@ def report(**options: object) -> None:
 
 @cli.command()
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
+@click.option("--budget", default="30m", show_default=True, callback=lambda _, __, text: seconds_of(text))
+@click.option("--dataset", "only", multiple=True, help="Only cells on this data set; may be given again.")
+@run_options
+def plan(rows: tuple[str, ...], budget: float, only: tuple[str, ...], **options: object) -> None:
+    """In which order to train the cells of a tier, so that a given time fills most of the tables.
+
+    A few steps of each cell are timed on this machine; cells beside a published figure come first, then the quickest.
+    Without --tier: the paper tier. `relaxbench train ROW DATASET --tier paper --budget 10m` trains one.
+    """
+    from bench import plan as planning
+    from bench import workflow
+    from bench.recipes import matrix, recipe
+
+    _one_thread()
+    config = configuration.load(options | {"tier": options["tier"] or "paper"})
+    for row in rows:
+        recipe(row)
+    available = workflow.availability(config)
+    for name in only:
+        if name not in available:
+            raise nearest(name, available, "data set")
+    cells = [
+        c for c in matrix(config, available) if c.row in (rows or (c.row,)) and c.dataset in (only or (c.dataset,))
+    ]
+    if not cells:
+        raise UserError(f"tier {config.tier.name!r}: none of these cells has its data at hand; see `relaxbench list`")
+    with tqdm(total=len(cells), leave=False, disable=not sys.stderr.isatty()) as bar:
+        found = []
+        for estimate in planning.estimates(cells, config, bar.set_description):
+            found.append(estimate)
+            bar.update()
+    click.echo("\n".join(planning.lines(planning.ordered(found), budget)))
+
+
+@cli.command()
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option("--dims", default="6,21,63", show_default=True, help="Numbers of features.")
 @click.option("--peer", "peers", multiple=True, help="Only this library (zuko, nflows); may be given again.")
 @click.option("--batch", type=click.IntRange(min=2), default=512, show_default=True)
@@ -269,11 +329,9 @@ def speed(rows: tuple[str, ...], dims: str, peers: tuple[str, ...], check: bool,
 
     One process, one thread, in turns: the ratios hold where the milliseconds do not. Without ROW: all of them.
     """
-    import torch
-
     from bench.speed import report
 
-    torch.set_num_threads(1)
+    _one_thread()
     if check:
         click.echo(report.fidelity(rows, fmt), nl=False)
     else:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ class Training:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     schedule: str = "constant"
+    halve_every: int | None = None  # steps after which the learning rate is halved, again and again
     clip: float | None = None
     ema: float | None = None
     validate_every: int | None = None  # None: ten times per run
@@ -45,7 +47,8 @@ class Training:
 
     def decay(self, step: int) -> float:
         """The factor of the learning rate after ``step`` steps."""
-        return 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+        halved = 0.5 ** (step // self.halve_every) if self.halve_every else 1.0
+        return halved * (0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0)
 
     @property
     def validation_interval(self) -> int:
@@ -78,6 +81,7 @@ class Outcome:
     curve: Curve
     steps: int
     seconds: float
+    stopped: bool = False  # by a budget, before the steps or the patience of the recipe were spent
 
 
 class Batches:
@@ -112,7 +116,12 @@ class Batches:
 
 
 def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}
+    kinds = {
+        "adam": torch.optim.Adam,
+        "amsgrad": partial(torch.optim.Adam, amsgrad=True),
+        "adamw": torch.optim.AdamW,
+        "adamax": torch.optim.Adamax,
+    }
     options = {} if training.optimizer == "adamax" else {"fused": True}
     trainable = [p for p in model.parameters() if p.requires_grad]
     return kinds[training.optimizer](
@@ -145,15 +154,22 @@ class Trainer:
         return self.average.module if self.average else self.model
 
     def run(
-        self, checkpoint: Path | None = None, identity: str = "", report: Callable[[int, float], None] | None = None
+        self,
+        checkpoint: Path | None = None,
+        identity: str = "",
+        report: Callable[[int, float], None] | None = None,
+        budget: float = math.inf,
     ) -> Outcome:
-        """Train to the end, resuming from ``checkpoint`` if it holds a run of the same ``identity``."""
+        """Train to the end, resuming from ``checkpoint`` if it holds a run of the same ``identity``.
+
+        After ``budget`` seconds of training it stops where it is; the checkpoint lets a later run go on from there.
+        """
         torch.manual_seed(self.seeds["noise"])
         if checkpoint and checkpoint.exists():
             self._load(checkpoint, identity)
         started = time.perf_counter() - self.seconds
         bad = torch.zeros((), dtype=torch.bool, device=self.validation.device)
-        while self.step < self.training.steps and not self._out_of_patience():
+        while not self._finished() and time.perf_counter() - started < budget:
             loss = self._step()
             bad |= ~torch.isfinite(loss)
             validates = self.step % self.training.validation_interval == 0 or self.step == self.training.steps
@@ -169,7 +185,12 @@ class Trainer:
                 if checkpoint:
                     self._save(checkpoint, identity)
         self.seconds = time.perf_counter() - started
-        return Outcome(self._selected(), self.curve, self.step, self.seconds)
+        stopped = not self._finished()
+        if stopped:
+            if checkpoint:
+                self._save(checkpoint, identity)
+            self._validate()  # after saving: a run that goes on validates where an uninterrupted one does
+        return Outcome(self._selected(), self.curve, self.step, self.seconds, stopped)
 
     def _step(self) -> Tensor:
         self.model.train()
@@ -186,8 +207,9 @@ class Trainer:
         self.step += 1
         return loss.detach()
 
-    def _out_of_patience(self) -> bool:
-        return self.training.patience is not None and self.stale >= self.training.patience
+    def _finished(self) -> bool:
+        out_of_patience = self.training.patience is not None and self.stale >= self.training.patience
+        return self.step >= self.training.steps or out_of_patience
 
     def _validate(self) -> None:
         """Score the candidate under the same noise every time, leaving the training noise untouched."""
@@ -208,6 +230,7 @@ class Trainer:
     def _selected(self) -> Model:
         if self.best is not None:
             self.model.load_state_dict(self.best)
+        self.model.settle(self.batches.data)  # once: a pass of the whole training set for every validation is dear
         self.model.progress = 1.0
         return self.model.eval()
 

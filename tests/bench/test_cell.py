@@ -64,6 +64,16 @@ def test_a_cell_writes_a_valid_record_weights_and_arrays(prepared: Config) -> No
     assert drawn.shape == (5, 2)
 
 
+def test_a_cell_that_a_budget_stops_is_reduced_and_says_its_steps(prepared: Config) -> None:
+    (record,) = cells.train_cell(small_cell(), prepared, lambda run: None, lambda line: None, budget=1e-9)
+    found = record["comparability"]
+    assert record["status"] == "ok" and found["flags"] == ["reduced"]
+    assert found["budget"] == "stopped after 0 of 20 steps"
+    assert list(prepared.cell_folder("row", "checkerboard").glob("*.ckpt")), "to go on from"
+    again = train(small_cell(), prepared)
+    assert again["cost"]["steps"] == 20 and again["comparability"]["flags"] == []
+
+
 def test_the_same_cell_twice_gives_the_same_record(prepared: Config) -> None:
     first = train(small_cell(), prepared)
     again = train(small_cell(), prepared)

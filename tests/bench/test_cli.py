@@ -19,6 +19,8 @@ COMMANDS = (
     "sample",
     "table",
     "claims",
+    "plan",
+    "speed",
     "render",
     "report",
     "freeze",
@@ -55,6 +57,7 @@ def test_list_has_stable_json_and_readable_text(what: str) -> None:
         (("train", "realnvp", "checkerboard", "--tier", "quik"), "unknown tier 'quik'; did you mean 'quick'?"),
         (("train", "realnvp", "checkerboard", "--mirror", "/nowhere/at/all"), "there is no folder"),
         (("prepare", "power"), "power needs maf/data/power/data.npy (https://zenodo.org/"),
+        (("train", "realnvp", "checkerboard", "--budget", "ten"), "--budget is 'ten'; give a time such as 90s"),
         (("table", "tabluar", "--frozen"), "did you mean 'tabular'?"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.training import Batches, Curve, Diverged, Outcome, Trainer, Training
 from models.base import StandardNormal
+from models.flows.normalization import BatchNorm
 from models.layer import ChainModel, Layer
 
 SEEDS = {"batch order": 1, "noise": 2, "evaluation": 3}
@@ -58,7 +60,16 @@ def same_bits(a: Outcome, b: Outcome) -> bool:
     return all(torch.equal(x, y) for x, y in pairs) and a.curve.nats == b.curve.nats
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"schedule": "cosine", "clip": 1.0}, {"optimizer": "adamax"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema": 0.9},
+        {"schedule": "cosine", "clip": 1.0},
+        {"optimizer": "adamax"},
+        {"optimizer": "amsgrad", "halve_every": 7},
+    ],
+)
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, changes: dict) -> None:
     whole = trainer(**changes).run()
     checkpoint = tmp_path / "run.ckpt"
@@ -128,3 +139,31 @@ def test_curve_reports_when_it_came_within_a_tenth_of_a_nat() -> None:
     curve = Curve(steps=[10, 20, 30], nats=[2.0, 1.05, 1.0], seconds=[1.0, 2.0, 3.0])
     assert curve.within(0.1) == (20, 2.0)
     assert Curve().within() is None
+
+
+def test_a_run_that_a_budget_stops_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between two validations; what it ends with is scored all the same."""
+    whole, checkpoint = trainer().run(), tmp_path / "x.ckpt"
+    stopping = trainer()
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.training.time", SimpleNamespace(perf_counter=lambda: stopping.step))
+        outcome = stopping.run(checkpoint, "same", budget=13)
+    assert outcome.stopped and outcome.steps == 13 and outcome.curve.steps == [10, 13]
+    last = trainer().run(checkpoint, "same")
+    assert not last.stopped and same_bits(last, whole)
+
+
+def test_the_learning_rate_is_halved_and_follows_a_cosine() -> None:
+    halved = Training(steps=20, halve_every=5)
+    assert [halved.decay(step) for step in (0, 4, 5, 10, 19)] == [1, 1, 0.5, 0.25, 0.125]
+    assert Training(steps=20, schedule="cosine", halve_every=10).decay(10) == pytest.approx(0.25)
+
+
+def test_batch_norm_ends_with_the_statistics_of_the_whole_training_set() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(500, 3) * torch.tensor([1.0, 2.0, 5.0]) + 4
+    model = ChainModel([BatchNorm(3)], StandardNormal((3,)))
+    outcome = Trainer(model, Training(steps=3, batch=32), data[:400], data[400:], SEEDS).run()
+    (norm,) = outcome.model.chain.layers
+    torch.testing.assert_close(norm.mean, data[:400].mean(0))
+    torch.testing.assert_close(norm.variance, data[:400].var(0, unbiased=False))

@@ -83,9 +83,7 @@ DATASETS = (
         sizes=(399, 57, 113),
         source="Wolberg et al. 1995, UCI Breast Cancer Wisconsin (Diagnostic); scikit-learn's load_breast_cancer",
         licence=UCI,
-        variants=(
-            Variant("embedded", _breast_cancer, "random split; z-score with the training rows (ddof 0)"),
-        ),
+        variants=(Variant("embedded", _breast_cancer, "random split; z-score with the training rows (ddof 0)"),),
     ),
     Info(
         name="photo-patches",
