@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layer import sum_rest
@@ -42,6 +43,17 @@ class StandardNormal(Base):
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         return torch.randn(n, *self.shape, dtype=self._like.dtype, device=self._like.device)
+
+
+class StandardLogistic(Base):
+    """Independent standard logistics: log p(z) = -sum_i (|z_i| + 2 log(1 + e^{-|z_i|}))."""
+
+    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return sum_rest(-z.abs() - 2 * F.softplus(-z.abs()))
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        unit = torch.rand(n, *self.shape, dtype=self._like.dtype, device=self._like.device)
+        return torch.logit(unit, eps=torch.finfo(unit.dtype).eps / 2)
 
 
 class Uniform(Base):

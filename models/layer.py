@@ -46,6 +46,13 @@ class Kind(Enum):
             return Kind.GENERATIVE_SURJECTION
         return Kind.STOCHASTIC
 
+    @property
+    def inverse(self) -> Kind:
+        """What the same step is with its ends exchanged."""
+        if self is Kind.INFERENCE_SURJECTION:
+            return Kind.GENERATIVE_SURJECTION
+        return Kind.INFERENCE_SURJECTION if self is Kind.GENERATIVE_SURJECTION else self
+
 
 @dataclass(frozen=True)
 class Likelihood:
@@ -88,13 +95,15 @@ class Layer(nn.Module):
       nats: log p(x|z) - log q(z|x) *at the pair at hand*. For a bijection both directions therefore return
       the same number, log|det dz/dx|.
     * set ``kind`` if the layer is not a bijection, and ``solver`` if a numerical integrator is at work.
-    * draw randomness from torch's global generator: the harness seeds it.
+    * draw randomness from torch's global generator: the harness seeds it;
+    * set ``settles`` and override ``settle`` if the layer keeps statistics of the whole training set.
 
     Free of charge: chains, likelihood kind, sampling, bounds, contract tests (``tests/contracts``).
     """
 
     kind: Kind = Kind.BIJECTION
     solver: str | None = None
+    settles: bool = False
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x -> (z ~ q(z|x), contribution)."""
@@ -103,6 +112,35 @@ class Layer(nn.Module):
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> (x ~ p(x|z), contribution)."""
         raise NotImplementedError
+
+    def settle(self, blocks: list[Tensor], contexts: list[Tensor | None]) -> None:
+        """In evaluation mode, see the whole training set in ``blocks``; replace each by where the layer sends it."""
+        for i, context in enumerate(contexts):
+            blocks[i] = self.encode(blocks[i], context)[0]
+
+
+class Inverse(Layer):
+    """A layer with its ends exchanged: ``encode`` is its ``decode``, and the contribution changes its sign."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def kind(self) -> Kind:  # type: ignore[override]
+        return self.layer.kind.inverse
+
+    @property
+    def solver(self) -> str | None:  # type: ignore[override]
+        return self.layer.solver
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, contribution = self.layer.decode(x, context)
+        return z, -contribution
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, contribution = self.layer.encode(z, context)
+        return x, -contribution
 
 
 class Chain(Layer):
@@ -119,6 +157,14 @@ class Chain(Layer):
     @property
     def solver(self) -> str | None:  # type: ignore[override]
         return next((layer.solver for layer in self.layers if layer.solver), None)
+
+    @property
+    def settles(self) -> bool:  # type: ignore[override]
+        return any(layer.settles for layer in self.layers)
+
+    def settle(self, blocks: list[Tensor], contexts: list[Tensor | None]) -> None:
+        for layer in self.layers:
+            layer.settle(blocks, contexts)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._run(x, context, [layer.encode for layer in self.layers])
@@ -166,6 +212,12 @@ class Model(nn.Module):
         """Scalar training objective: the mean negative log-likelihood (or bound), nats."""
         return -self.log_prob(x, context).mean()
 
+    def settle(self, x: Tensor, context: Tensor | None = None, rows: int = 8192) -> None:
+        """Take what the model keeps of the whole training set x; to be called before the model is scored.
+
+        Most models keep nothing. ``rows`` go through the model at a time.
+        """
+
     def importance_bound(self, x: Tensor, k: int, context: Tensor | None = None) -> Tensor:
         """IWBO_k = log 1/k sum_i exp(log_prob_i(x)) >= ELBO (Burda et al. 2016, eq. 8), k draws of the path."""
         draws = torch.stack([self.log_prob(x, context) for _ in range(k)])
@@ -202,6 +254,17 @@ class ChainModel(Model):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         z, contribution = self.chain.encode(x, context)
         return self.base.log_prob(z, context) + contribution
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, context: Tensor | None = None, rows: int = 8192) -> None:
+        """Layer by layer, each seeing where the settled layers before it send x: one pass, and one copy of x."""
+        if not self.chain.settles:
+            return
+        was_training = self.training
+        self.eval()
+        blocks = list(x.split(rows))
+        self.chain.settle(blocks, [None] * len(blocks) if context is None else list(context.split(rows)))
+        self.train(was_training)
 
     def sample(self, n: int, context: Tensor | None = None) -> Tensor:
         return self.sample_with_log_prob(n, context)[0]

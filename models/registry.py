@@ -28,7 +28,8 @@ class DataSpec:
 
     ``shape`` of one example; ``levels`` of integer data (256 for 8-bit images), None for real values;
     ``mean`` and ``std`` of the training rows, per feature (scalars for integers, on the scale x / levels);
-    ``energy`` u(x) = -log p(x) + const where the target density is known (sampling problems).
+    ``energy`` u(x) = -log p(x) + const where the target density is known (sampling problems);
+    ``context_dim`` of the vector that a conditional density p(x | context) is given, 0 for none.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +37,7 @@ class DataSpec:
     mean: Tensor | None = None
     std: Tensor | None = None
     energy: nn.Module | None = None
+    context_dim: int = 0
 
     @property
     def dim(self) -> int:

@@ -5,16 +5,29 @@ An autoregressive or coupling flow is a ``Univariate`` times one of these.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
 from models.flows.univariate import Univariate
 from models.layer import Layer, sum_rest
-from models.nets.made import MADE
 
 
-def _condition(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
+def condition(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
+    """The output of a network that may or may not take a context."""
     return network(x) if context is None else network(x, context)
+
+
+class Separate(nn.Module):
+    """One network per parameter of a univariate map, as Real NVP has them: (batch, d) -> (batch, n * n_params)."""
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.stack([condition(network, x, context) for network in self.networks], -1).flatten(1)
 
 
 class Coupling(Layer):
@@ -68,7 +81,7 @@ class Coupling(Layer):
         return torch.cat([a, b], self.dim).index_select(self.dim, self.order)
 
     def _params(self, x_a: Tensor, context: Tensor | None) -> Tensor:
-        out = _condition(self.network, x_a, context)
+        out = condition(self.network, x_a, context)
         return out.unflatten(self.dim, (len(self.moved), self.univariate.n_params)).movedim(self.dim + 1, -1)
 
     def _free_params(self, x_a: Tensor) -> Tensor:
@@ -76,31 +89,79 @@ class Coupling(Layer):
         return self.free.view(-1, *[1] * after, self.univariate.n_params).expand(*x_a.shape, -1)
 
 
+@torch.no_grad()
+def one_by_one(
+    network: nn.Module, like: Tensor, context: Tensor | None, element: Callable[[int, Tensor], Tensor]
+) -> Tensor:
+    """x shaped as ``like`` (batch, D) with x_i = element(i, params), params (batch, n_params) = network(x)[:, i].
+
+    ``network`` remembers what it computed for the elements before, so that the D steps together cost about one pass.
+    """
+    x = torch.empty_like(like)
+    memory = network.memory(x)
+    for i in range(x.shape[1]):
+        x[:, i] = element(i, network(x, context, memory))
+    return x
+
+
 class MaskedAutoregressive(Layer):
     """z_i = f(x_i; made(x)_i) with parameters that read x_1..x_{i-1} (Papamakarios et al. 2017, arXiv 1705.07057).
 
-    ``encode`` takes one pass of the network. ``decode`` solves x = f^{-1}(z; made(x)) by Jacobi iteration:
-    pass k makes x_k exact whatever the rest, so D passes are exact, and it stops earlier once a pass changes
-    nothing beyond rounding. With gradients enabled it makes all D passes, for the derivative converges later.
+    ``made`` may be any autoregressive network (``models/nets``: masked, recurrent, causal attention). ``encode`` takes
+    one pass of it, and so, element by element, does ``decode``, whose gradient is that of the implicit function: it
+    costs two passes more, and is differentiable once.
     """
 
     ROUNDING = 8.0  # machine epsilons, relative
-    LARGEST = 1e10  # of a guess: masked weights are zeros, and 0 * inf would spoil the elements already exact
 
-    def __init__(self, univariate: Univariate, made: MADE) -> None:
+    def __init__(self, univariate: Univariate, made: nn.Module) -> None:
         super().__init__()
         self.univariate, self.made = univariate, made
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, contribution = self.univariate(x, _condition(self.made, x, context))
+        z, contribution = self.univariate(x, condition(self.made, x, context))
         return z, sum_rest(contribution)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        tolerance = self.ROUNDING * torch.finfo(z.dtype).eps
-        guess = torch.zeros_like(z)
-        for _ in range(z.shape[-1]):
-            x, contribution = self.univariate.inverse(z, _condition(self.made, guess, context))
-            if not torch.is_grad_enabled() and bool(((x - guess).abs() <= tolerance * (1 + x.abs())).all()):
-                break
-            guess = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0).clamp(-self.LARGEST, self.LARGEST)
-        return x, sum_rest(contribution)
+        contributions = []
+
+        def invert(i: int, params: Tensor) -> Tensor:
+            x_i, contribution = self.univariate.inverse(z[:, i], params)
+            contributions.append(contribution)
+            return x_i
+
+        x = one_by_one(self.made, z, context, invert)
+        if not torch.is_grad_enabled():
+            return x, torch.stack(contributions, 1).sum(1)
+        x = self._with_gradient(x, z, context)
+        return x, self.encode(x, context)[1]
+
+    def _with_gradient(self, x: Tensor, z: Tensor, context: Tensor | None) -> Tensor:
+        """x, whose differential is J⁻¹ (dz - df) with J = ∂z/∂x = diag(slope) + N, N strictly lower triangular.
+
+        So v = J⁻ᵀ g for a gradient g of x solves v = (g - Nᵀ v) / slope: each round, one product with Nᵀ, makes one
+        more entry exact, from the last to the first.
+        """
+        read = x.detach().requires_grad_()
+        there, log_slope = self.univariate(x, condition(self.made, read, context))
+        slope = log_slope.detach().exp()
+        tolerance = self.ROUNDING * torch.finfo(x.dtype).eps
+
+        def solve(gradient: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                raise RuntimeError("the inverse of an autoregressive layer is differentiable once")
+            v = gradient / slope
+            for _ in range(x.shape[1] - 1):
+                (coupled,) = torch.autograd.grad(there, read, v, retain_graph=True)
+                old, v = v, (gradient - coupled) / slope
+                if bool(((v - old).abs() <= tolerance * v.abs()).all()):
+                    break
+                # Unfinished entries may overflow; masked weights are zeros, and 0 * inf would spoil the finished ones.
+                v = torch.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0)
+            return v
+
+        gap = z - there
+        gap = gap - gap.detach()  # exactly zero
+        if gap.requires_grad:
+            gap.register_hook(solve)
+        return x + gap

@@ -1,4 +1,4 @@
-"""Linear bijections: permutations and LU-parameterised matrices."""
+"""Linear bijections: permutations, scalings, and matrices in factors (triangular, LU, QR) with their determinant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.flows.gaussianization import Householder
 from models.layer import Layer
 
 
@@ -71,12 +72,49 @@ class PackedLU(nn.Module):
         return torch.linalg.solve_triangular(upper, half, upper=True)
 
 
-class LULinear(Layer):
-    """z = L U x + b for vectors; starts as the identity (Oliva et al. 2018, arXiv 1801.09819; neural spline flows)."""
+class PackedTriangular(nn.Module):
+    """A lower or upper triangular matrix R from the identity: log r_ii on the diagonal of the parameter."""
+
+    def __init__(self, dim: int, *, upper: bool) -> None:
+        super().__init__()
+        self.packed, self.upper = nn.Parameter(torch.zeros(dim, dim)), upper
+
+    def matrix(self) -> Tensor:
+        strict = self.packed.triu(1) if self.upper else self.packed.tril(-1)
+        return strict + torch.diag(self.packed.diagonal().exp())
+
+    def log_abs_det(self) -> Tensor:
+        return self.packed.diagonal().sum()
+
+    def solve(self, columns: Tensor) -> Tensor:
+        """R^{-1} columns; columns (n, m)."""
+        return torch.linalg.solve_triangular(self.matrix(), columns, upper=self.upper)
+
+
+class PackedQR(nn.Module):
+    """W = Q R with Q a product of ``dim`` Householder reflections and R upper triangular, from a random rotation
+    (Hoogeboom et al. 2019, arXiv 1901.11137, section 3.2; Tomczak & Welling 2016, arXiv 1611.09630)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = PackedLU(torch.eye(dim))
+        self.orthogonal, self.triangular = Householder(dim, dim), PackedTriangular(dim, upper=True)
+
+    def matrix(self) -> Tensor:
+        return self.orthogonal.matrix() @ self.triangular.matrix()
+
+    def log_abs_det(self) -> Tensor:
+        return self.triangular.log_abs_det()
+
+    def solve(self, columns: Tensor) -> Tensor:
+        return self.triangular.solve(self.orthogonal.matrix().T @ columns)
+
+
+class Linear(Layer):
+    """z = W x + b for vectors; ``weight`` has W as ``matrix()``, its ``log_abs_det()`` and ``solve(columns)``."""
+
+    def __init__(self, dim: int, weight: nn.Module) -> None:
+        super().__init__()
+        self.weight = weight
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -84,6 +122,27 @@ class LULinear(Layer):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.weight.solve((z - self.bias).T).T, self.weight.log_abs_det().expand(z.shape[0])
+
+
+class LULinear(Linear):
+    """z = L U x + b; starts as the identity (Oliva et al. 2018, arXiv 1801.09819; neural spline flows)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, PackedLU(torch.eye(dim)))
+
+
+class Rescale(Layer):
+    """z = e^s x per feature; starts as the identity (NICE, arXiv 1410.8516, section 3.3)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x * self.log_scale.exp(), self.log_scale.sum().expand(x.shape[0])
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * (-self.log_scale).exp(), self.log_scale.sum().expand(z.shape[0])
 
 
 class InvertibleConv1x1(Layer):

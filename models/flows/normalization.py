@@ -16,6 +16,15 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(rest), x.var(rest, unbiased=False)
 
 
+def _moments_of_all(blocks: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The same over all blocks together: two passes in double precision, so that nothing cancels."""
+    rest = [d for d in range(blocks[0].dim()) if d != 1]
+    count = sum(block.numel() for block in blocks) / blocks[0].shape[1]
+    mean = sum(block.double().sum(rest) for block in blocks) / count
+    squares = sum((block.double() - _along_features(mean, block)).square().sum(rest) for block in blocks)
+    return mean, squares / count
+
+
 def _along_features(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *[1] * (x.dim() - 2))
 
@@ -60,9 +69,11 @@ class ActNorm(Layer):
 class BatchNorm(Layer):
     """z = e^γ (x - m) / √(v + ε) + β per feature (Papamakarios et al. 2017, arXiv 1705.07057).
 
-    In training m and v are the batch's; else, and always in ``decode``, they are running averages (the
-    paper takes the statistics of the whole training set).
+    In training m and v are the batch's; else, and always in ``decode``, they are those of the whole training set as
+    ``settle`` last saw it, or running averages until it does.
     """
+
+    settles = True
 
     def __init__(self, features: int, momentum: float = 0.05, eps: float = 1e-5) -> None:
         super().__init__()
@@ -86,6 +97,12 @@ class BatchNorm(Layer):
         log_scale = self._log_scale(self.variance)
         x = (z - _along_features(self.beta, z)) * _along_features((-log_scale).exp(), z)
         return x + _along_features(self.mean, z), _log_det(log_scale, z)
+
+    def settle(self, blocks: list[Tensor], contexts: list[Tensor | None]) -> None:
+        mean, variance = _moments_of_all(blocks)
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+        super().settle(blocks, contexts)
 
     def _log_scale(self, variance: Tensor) -> Tensor:
         return self.log_gamma - 0.5 * torch.log(variance + self.eps)

@@ -130,6 +130,9 @@ class MADE(nn.Module):
             h = h + block(h) if self.residual else block(h)
         return self.last(self.activation(h)).unflatten(-1, (self.dim, self.n_params))
 
+    def memory(self, x: Tensor) -> Memory:
+        return Memory(self, x)
+
     def _element(self, x: Tensor, context: Tensor | None, memory: Memory) -> Tensor:
         """The same steps for the units that become known with element i: those of degree i."""
         i = memory.element

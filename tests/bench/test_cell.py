@@ -105,6 +105,18 @@ def test_a_numerical_failure_is_a_record_too(prepared: Config, monkeypatch: pyte
     assert (record["status"], record["reason"]) == ("failed", "RuntimeError: the solver gave up")
 
 
+def test_a_sample_that_cannot_be_drawn_fails_a_gate_and_leaves_the_scores(
+    prepared: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ChainModel, n: int, context: object = None) -> None:
+        raise ArithmeticError("no x has f(x) = z")
+
+    monkeypatch.setattr(ChainModel, "sample", fail)
+    record = train(small_cell(), prepared)
+    assert record["status"] == "ok" and record["metrics"]["log_likelihood"]["value"] < 0
+    assert record["gates"]["samples can be drawn"] == {"passed": False, "detail": "no x has f(x) = z"}
+
+
 def test_an_unknown_hyperparameter_is_one_line_and_writes_nothing(prepared: Config) -> None:
     with pytest.raises(UserError, match=r"no hyperparameter 'hiden'; did you mean 'hidden'\?"):
         train(small_cell(hiden=[4]), prepared)

@@ -16,6 +16,7 @@ from models.layer import (
     NO_LIKELIHOOD,
     Chain,
     ChainModel,
+    Inverse,
     Kind,
     Layer,
     Likelihood,
@@ -119,6 +120,25 @@ class TestKinds:
     )
     def test_a_likelihood_reads_well(self, likelihood: Likelihood, name: str) -> None:
         assert str(likelihood) == name
+
+
+class TestInverse:
+    def test_its_ends_are_exchanged_and_its_contribution_negated(self) -> None:
+        cube, x = Cube(), torch.randn(5, 2)
+        z, contribution = Inverse(cube).encode(x)
+        torch.testing.assert_close(z, x.sign() * x.abs() ** (1 / 3))
+        torch.testing.assert_close(contribution, -cube.encode(z)[1])
+        torch.testing.assert_close(Inverse(cube).decode(z), (x, contribution))
+
+    @pytest.mark.parametrize("kind", Kind)
+    def test_surjections_change_their_direction(self, kind: Kind) -> None:
+        turned = Inverse(layer_of(kind))
+        exchanged = kind in SURJECTIONS
+        assert (turned.kind is not kind) is exchanged and (turned.kind in SURJECTIONS) is exchanged
+        assert Inverse(turned).kind is kind
+
+    def test_a_solver_is_named(self) -> None:
+        assert Inverse(layer_of(Kind.BIJECTION, solver="dopri5")).solver == "dopri5"
 
 
 class TestChainModel:

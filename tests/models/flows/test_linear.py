@@ -3,7 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.flows.linear import InvertibleConv1x1, LULinear, PackedLU, Permutation, Reverse
+from models.flows.linear import (
+    InvertibleConv1x1,
+    LULinear,
+    PackedLU,
+    PackedQR,
+    PackedTriangular,
+    Permutation,
+    Rescale,
+    Reverse,
+)
+from models.layer import Model
+from models.registry import DataSpec, build
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -56,3 +67,94 @@ def test_a_saved_permutation_and_rotation_come_back() -> None:
         layer, other = make(), make()
         other.load_state_dict(layer.state_dict())
         assert torch.equal(other.encode(x)[0], layer.encode(x)[0])
+
+
+FACTORED = {
+    "lu": lambda n: PackedLU(torch.eye(n)),
+    "qr": PackedQR,
+    "lower": lambda n: PackedTriangular(n, upper=False),
+    "upper": lambda n: PackedTriangular(n, upper=True),
+}
+
+
+@pytest.mark.parametrize("kind", FACTORED)
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_a_factored_matrix_is_consistent_under_any_parameter(kind: str, n: int) -> None:
+    weight = FACTORED[kind](n)
+    for parameter in weight.parameters():
+        torch.nn.init.normal_(parameter)
+    matrix = weight.matrix()
+    torch.testing.assert_close(weight.log_abs_det(), torch.linalg.slogdet(matrix).logabsdet)
+    torch.testing.assert_close(matrix @ weight.solve(torch.eye(n)), torch.eye(n), atol=1e-6, rtol=0)
+
+
+def test_triangular_matrices_are_and_start_as_the_identity() -> None:
+    for upper, part in ((False, torch.tril), (True, torch.triu)):
+        weight = PackedTriangular(5, upper=upper)
+        assert torch.equal(weight.matrix(), torch.eye(5))
+        torch.nn.init.normal_(weight.packed)
+        assert torch.equal(part(weight.matrix()), weight.matrix()) and (weight.matrix().diagonal() > 0).all()
+
+
+def test_qr_starts_as_a_rotation_and_keeps_q_orthogonal() -> None:
+    weight = PackedQR(6)
+    torch.testing.assert_close(weight.matrix() @ weight.matrix().T, torch.eye(6))
+    for parameter in weight.parameters():
+        torch.nn.init.normal_(parameter, std=3.0)
+    q = weight.orthogonal.matrix()
+    torch.testing.assert_close(q @ q.T, torch.eye(6))
+    torch.testing.assert_close(q.T @ weight.matrix(), weight.triangular.matrix())
+
+
+def test_qr_reflections_are_those_of_householder_one_after_another() -> None:
+    weight = PackedQR(4)
+    product = torch.eye(4)
+    for v in weight.orthogonal.vectors.T:
+        product = product @ (torch.eye(4) - 2 * torch.outer(v, v) / (v @ v))
+    torch.testing.assert_close(weight.orthogonal.matrix(), product)
+
+
+@pytest.mark.parametrize("kind", ["lu", "qr", "triangular"])
+def test_a_full_linear_flow_learns_any_gaussian(kind: str) -> None:
+    """By maximum likelihood the density becomes N(mean, cov) of the rows, whose entropy is known in closed form."""
+    x = torch.randn(500, 3) @ torch.randn(3, 3) + torch.randn(3)
+    model = build("linear", DataSpec((3,)), kind=kind)
+    _fit(model, x)
+    expected = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov(correction=0))
+    torch.testing.assert_close(model.log_prob(x), expected.log_prob(x), atol=1e-3, rtol=1e-3)
+
+
+def test_a_permutation_with_scales_learns_a_diagonal_gaussian() -> None:
+    x = torch.randn(500, 3) * torch.tensor([0.5, 1.0, 4.0]) + torch.randn(3)
+    model = build("linear", DataSpec((3,)), kind="permutation")
+    _fit(model, x)
+    expected = torch.distributions.Normal(x.mean(0), x.std(0, correction=0))
+    torch.testing.assert_close(model.log_prob(x), expected.log_prob(x).sum(1), atol=1e-3, rtol=1e-3)
+
+
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="kind is 'svd'; it takes permutation, lu, qr, triangular"):
+        build("linear", DataSpec((3,)), kind="svd")
+
+
+def test_rescaling() -> None:
+    layer, x = Rescale(3), torch.randn(4, 3)
+    assert torch.equal(layer.encode(x)[0], x)
+    with torch.no_grad():
+        layer.log_scale.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    z, contribution = layer.encode(x)
+    torch.testing.assert_close(z, x * torch.tensor([0.5, -1.0, 2.0]).exp())
+    torch.testing.assert_close(contribution, torch.full((4,), 1.5))
+
+
+def _fit(model: Model, x: torch.Tensor) -> None:
+    model.train().loss(x)  # actnorm starts from the first batch
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model.loss(x)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)

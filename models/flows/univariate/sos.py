@@ -1,0 +1,50 @@
+"""Sum-of-squares polynomials (Jaini et al. 2019, arXiv 1905.02325)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.flows.univariate.base import Univariate
+
+
+class SumOfSquares(Univariate):
+    """z = c + ∫₀ˣ m + Σ_k (Σ_l a_kl uˡ)² du, k = 1..``polynomials``, l = 0..``degree`` (section 3, eq. 9).
+    Params: a_kl by k, less 1/√K for l = 0, so that zeros give about the identity; then c.
+
+    The integral is closed: ∫₀¹ tⁱ⁺ʲ dt = 1 / (i+j+1) makes it x Σ_k b_k' H b_k with b_kl = a_kl xˡ and H Hilbert's
+    matrix, once more a sum of squares after H's Cholesky factor, so nothing cancels. Beyond ±``bound`` the map goes
+    on along its tangent, for polynomials of degree 9 leave the floating-point numbers after a few layers; with the
+    least slope m = ``minimum`` it takes every value. The paper has neither.
+    """
+
+    def __init__(self, polynomials: int = 5, degree: int = 4, *, bound: float = 5.0, minimum: float = 1e-3) -> None:
+        super().__init__()
+        if polynomials < 1 or degree < 1:
+            raise ValueError(f"polynomials is {polynomials} and degree is {degree}; both are at least 1")
+        if bound <= 0 or minimum <= 0:
+            raise ValueError(f"bound is {bound} and minimum is {minimum}; both are positive")
+        self.polynomials, self.bound, self.minimum = polynomials, bound, minimum
+        self.n_params = polynomials * (degree + 1) + 1
+        power = torch.arange(degree + 1, dtype=torch.float64)
+        roots = torch.linalg.cholesky(1 / (power[:, None] + power + 1)).T
+        # The sums that are squared: those of the mean of the slope from 0 to x, and in the last row that at x.
+        sums = torch.cat([roots, torch.ones_like(roots[:1])])
+        identity = (power == 0)[:, None] / polynomials**0.5
+        for name, value in {"sums": sums, "identity": identity}.items():
+            self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        # Coefficients come before elements, (polynomials, powers, elements): a short last dimension is slow.
+        flat = x.reshape(-1)
+        inside = flat.clamp(-self.bound, self.bound)
+        rows = params.reshape(len(flat), -1).T.contiguous()
+        a = rows[:-1].view(self.polynomials, -1, len(flat))
+        squares = (self.sums @ ((a + self.identity) * self._powers(inside))).square().sum(0)
+        mean, slope = self.minimum + squares[:-1].sum(0), self.minimum + squares[-1]
+        z = rows[-1] + inside * mean + (flat - inside) * slope
+        return z.view(x.shape), slope.log().view(x.shape)
+
+    def _powers(self, x: Tensor) -> Tensor:
+        """1, x, x², ... (degree + 1, n)."""
+        return torch.stack([x**l for l in range(len(self.identity))])
