@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Read by people and programs alike: the folder below which this run lies.
 RUN = results/$(TIER)
 
-.PHONY: reproduce test lint clean
+.PHONY: reproduce test test-dvc lint clean
 
 reproduce: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --config tier=$(TIER) $(if $(MIRROR),mirror="$(MIRROR)")
@@ -19,6 +19,11 @@ reproduce: .venv/installed
 
 test: .venv/installed-tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+
+# The pins through a DVC remote; DVC brings a hundred packages, so `make test` does without.
+test-dvc: .venv/installed-tests
+	$(PIP) -e ".[test,data]"
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/bench/datasets/raw/test_dvc.py
 
 lint: .venv/installed-tests
 	$(BIN)/ruff check .

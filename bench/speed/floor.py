@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.flows.univariate import MonotonicNetwork
 from models.layer import Model
 
 
@@ -33,7 +34,17 @@ def products(model: Model, x: Tensor) -> list[Product]:
         rows = value.numel() // layer.in_features
         found.append(Product(rows, layer.in_features, layer.out_features, value.requires_grad))
 
+    def record_integrand(network: MonotonicNetwork, inputs: tuple[Tensor, ...], _: object) -> None:
+        """Its first layer reads each point once, its others each point at every quadrature node and at its end."""
+        points = inputs[0].numel()
+        first, *others = network.linears
+        found.append(Product(points, first.in_features, first.out_features, True))
+        rows = points * (len(network.nodes) + 1)
+        found.extend(Product(rows, layer.in_features, layer.out_features, True) for layer in others)
+
     hooks = [layer.register_forward_hook(record) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    networks = [module for module in model.modules() if isinstance(module, MonotonicNetwork)]
+    hooks += [network.register_forward_hook(record_integrand) for network in networks]
     try:
         model.log_prob(x)
     finally:

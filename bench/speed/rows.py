@@ -18,7 +18,14 @@ from bench.errors import UserError
 from models.base import StandardNormal
 from models.flows.conditioner import Coupling, MaskedAutoregressive
 from models.flows.linear import Reverse
-from models.flows.univariate import AffineMap, RationalQuadraticSpline, Univariate
+from models.flows.univariate import (
+    AffineMap,
+    DeepDenseSigmoid,
+    MonotonicNetwork,
+    RationalQuadraticSpline,
+    SumOfSquares,
+    Univariate,
+)
 from models.layer import ChainModel, Layer, Model
 from models.nets.made import MADE
 from models.nets.mlp import MLP, ResidualMLP
@@ -26,6 +33,7 @@ from models.nets.mlp import MLP, ResidualMLP
 STEPS = 5
 HIDDEN = (256, 256)
 BINS, BOUND = 8, 5.0
+INTEGRAND = (64, 64)
 PEERS = ("zuko", "nflows")
 
 
@@ -39,10 +47,11 @@ class Peer:
 
 @dataclass(frozen=True)
 class Row:
-    """A flow by its dimension, here and in other libraries."""
+    """A flow by its dimension, here and in other libraries; ``note`` says where its peers are built otherwise."""
 
     ours: Callable[[int], Model]
     peers: dict[str, Callable[[int], Peer]] = field(default_factory=dict)
+    note: str = ""
 
 
 def imported(name: str) -> ModuleType:
@@ -172,5 +181,16 @@ ROWS: dict[str, Row] = {
                 )
             )
         },
+    ),
+    "sos": Row(_autoregressive(lambda: SumOfSquares(3, 4)), {"zuko": _zuko("SOSPF", polynomials=3, degree=4)}),
+    "naf": Row(
+        _autoregressive(DeepDenseSigmoid),
+        {"zuko": _zuko("NAF")},
+        "zuko's is one positive network (64, 64) per feature that reads a signal of 16, not a dense sigmoid flow",
+    ),
+    "umnn": Row(
+        _autoregressive(lambda: MonotonicNetwork(16, INTEGRAND, 32)),
+        {"zuko": _zuko("UNAF", network={"hidden_features": INTEGRAND})},
+        "33 Clenshaw-Curtis nodes here, 32 Gauss-Legendre nodes in zuko, which has one network per feature",
     ),
 }

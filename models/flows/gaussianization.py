@@ -10,47 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import StandardNormal
+from models.flows.linear import Rotation
 from models.flows.univariate.bracketing import invert_increasing
 from models.layer import ChainModel, Layer, sum_rest
 from models.preprocessing import Squash, preprocessing
 from models.registry import DataSpec, register
-
-
-class Householder(nn.Module):
-    """A trainable orthogonal matrix: the product of K reflections H₁ ⋯ H_K, H_k = I - 2 v_k v_kᵀ / |v_k|².
-
-    With V = [v₁ … v_K] the product is I - V U⁻¹ Vᵀ, U the upper triangle of VᵀV with half its diagonal
-    (Joffrain et al. 2006, doi 10.1145/1141885.1141886): one triangular solve and no loop over reflections.
-    K = D reach every orthogonal matrix of determinant (-1)^D.
-    """
-
-    def __init__(self, dim: int, reflections: int) -> None:
-        super().__init__()
-        if reflections < 1:
-            raise ValueError(f"reflections is {reflections}; an orthogonal matrix takes at least one")
-        self.vectors = nn.Parameter(torch.randn(dim, reflections))
-
-    def matrix(self) -> Tensor:
-        """Q, shape (D, D)."""
-        v = F.normalize(self.vectors, dim=0)
-        gram = v.T @ v
-        upper = gram.triu(1) + torch.diag(gram.diagonal() / 2)
-        identity = torch.eye(len(v), dtype=v.dtype, device=v.device)
-        return identity - v @ torch.linalg.solve_triangular(upper, v.T, upper=True)
-
-
-class Rotation(Layer):
-    """z = Qᵀx with Q orthogonal, log|det| = 0."""
-
-    def __init__(self, dim: int, reflections: int) -> None:
-        super().__init__()
-        self.orthogonal = Householder(dim, reflections)
-
-    def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x @ self.orthogonal.matrix(), x.new_zeros(len(x))
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z @ self.orthogonal.matrix().T, z.new_zeros(len(z))
 
 
 class FirstBatch(nn.Module):

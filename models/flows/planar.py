@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import StandardNormal
-from models.flows.gaussianization import Householder
+from models.flows.linear import Householder
 from models.flows.univariate.bracketing import invert_increasing
 from models.layer import ChainModel, Layer, sum_rest
 from models.preprocessing import Squash, preprocessing

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from models.flows.block_naf import BlockNAF
-from models.flows.gaussianization import KernelLayer, Rotation
+from models.flows.gaussianization import KernelLayer
+from models.flows.linear import Rotation
 from models.flows.planar import Planar, Radial, Sylvester
 from models.flows.residual import Residual, contraction
 from models.registry import DataSpec, build

@@ -11,7 +11,8 @@ from scipy import special, stats
 from torch import Tensor
 
 from models.baselines import LearnedMixture
-from models.flows.gaussianization import Householder, KernelLayer, Rotation, log_mills, log_normal_quantile
+from models.flows.gaussianization import KernelLayer, log_mills, log_normal_quantile
+from models.flows.linear import Householder, Rotation
 from models.registry import DataSpec, build
 
 pytestmark = pytest.mark.usefixtures("float64")
