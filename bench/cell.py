@@ -6,9 +6,10 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,17 +18,19 @@ from bench import provenance, records
 from bench.config import Config
 from bench.datasets.base import DataSet, load
 from bench.device import select_device
+from bench.ensemble import stackable
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Settings, evaluate
 from bench.paths import replacing
 from bench.recipes import Cell, digest
 from bench.sampling import draw
 from bench.seeds import derive
-from bench.training import Diverged, Outcome, Trainer, Training, save_state
+from bench.training import Outcome, Trainer, Training, save_state
 from models.layer import Model
 from models.registry import build
 
 Progress = Callable[[int, float], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,60 +61,92 @@ def load_data(config: Config, dataset: str) -> DataSet:
 def train_cell(
     cell: Cell,
     config: Config,
-    progress: Callable[[Run], Progress],
+    progress: Callable[[Sequence[Run]], Progress],
     log: Callable[[str], None],
     budget: float = math.inf,
 ) -> list[dict]:
     """Every repetition of a cell; returns its records, which lie in the cell's folder.
 
-    ``budget`` seconds of training are shared by the repetitions; a run that it stops is flagged ``reduced``. A run
-    that diverges or fails on its own account is a record too; only the user's mistakes raise.
+    On a GPU the repetitions train side by side, if the model lets them. ``budget`` seconds of training are shared by
+    the repetitions; a run that it stops is flagged ``reduced``. A run that diverges or fails on its own account is a
+    record too; only the user's mistakes raise.
     """
     device = select_device(config.device)
     data = load_data(config, cell.dataset)
+    runs = [Run(cell, config, data, repetition, device) for repetition in config.tier.seeds]
+    groups = [runs] if len(runs) > 1 and side_by_side(runs[0]) else [[run] for run in runs]
     found = []
-    for repetition in config.tier.seeds:
-        run = Run(cell, config, data, repetition, device)
-        record = run_once(run, progress(run), budget / len(config.tier.seeds))
-        log(summary(record))
-        found.append(record)
+    for group in groups:
+        for record in run_together(group, progress(group), budget / len(groups)):
+            log(summary(record))
+            found.append(record)
     return found
 
 
-def run_once(run: Run, progress: Progress | None = None, budget: float = math.inf) -> dict:
-    """Train and evaluate one repetition and write its record."""
+def side_by_side(run: Run) -> bool:
+    """Where launching a kernel costs more than its arithmetic, several seeds cost little more than one."""
+    batch = run.data.train[: run.cell.training.get("batch", Training.batch)].to(run.device)
+    return run.device.type == "cuda" and stackable(build_model(run), batch)
+
+
+def run_together(runs: Sequence[Run], progress: Progress | None = None, budget: float = math.inf) -> list[dict]:
+    """Train repetitions of a cell side by side, then evaluate each and write its record."""
     cpu = time.process_time()
-    model = build_model(run)
-    for suffix in (".json", ".npz", ".pt"):  # what an earlier run left must not stand beside this one's
-        run.path.with_suffix(suffix).unlink(missing_ok=True)
-    evaluation, outcome, status, reason = Evaluation(), None, "ok", None
-    try:
-        outcome = fit(run, model, progress, budget)
-        started = time.perf_counter()
-        evaluation = evaluate(
-            outcome.model, run.data, Settings(**run.cell.evaluation), run.seed("evaluation"), run.device
+    models = [build_model(run) for run in runs]
+    for run in runs:
+        for suffix in (".json", ".npz", ".pt"):  # what an earlier run left must not stand beside this one's
+            run.path.with_suffix(suffix).unlink(missing_ok=True)
+    outcomes, failure = _attempt(runs[0], lambda: fit(runs, models, progress, budget))
+    shared = {"cpu_seconds": time.process_time() - cpu, "seeds_together": len(runs)}
+    found = [
+        _conclude(run, model, outcome, failure, shared)
+        for run, model, outcome in zip(runs, models, outcomes or [None] * len(runs), strict=True)
+    ]
+    if not any(outcome.stopped for outcome in outcomes or ()):
+        checkpoint_path(runs).unlink(missing_ok=True)
+    return found
+
+
+def _conclude(
+    run: Run, model: Model, outcome: Outcome | None, failure: str | None, shared: Mapping[str, float]
+) -> dict:
+    """Evaluate what training left of one repetition, and write its record and what lies beside it."""
+    cpu, started = time.process_time(), time.perf_counter()
+    evaluation, status = Evaluation(), "ok"
+    if outcome is None:
+        status = "failed"
+    elif outcome.diverged:
+        status, failure = "diverged", outcome.diverged
+    else:
+        settings = Settings(**run.cell.evaluation)
+        found, failure = _attempt(
+            run, lambda: evaluate(outcome.model, run.data, settings, run.seed("evaluation"), run.device)
         )
+        evaluation, status = (found, "ok") if found else (evaluation, "failed")
         evaluation.cost["evaluation_seconds"] = time.perf_counter() - started
-    except Diverged as error:
-        status, reason = "diverged", str(error)
+    evaluation.cost |= _cost(model, outcome) | shared
+    evaluation.cost["cpu_seconds"] += time.process_time() - cpu
+    record = assemble(run, model, evaluation, outcome, status, failure)
+    if evaluation.arrays:
+        with replacing(run.path.with_suffix(".npz")) as part, part.open("wb") as file:
+            np.savez_compressed(file, **evaluation.arrays)
+    if outcome and not outcome.diverged:
+        save_state(outcome.model.state_dict(), run.path.with_suffix(".pt"))
+    records.write(record, run.path)
+    return record
+
+
+def _attempt(run: Run, work: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What ``work`` gives; or why a number inside torch, torchdiffeq or scipy failed it: a result of this row, not
+    the user's mistake."""
+    try:
+        return work(), None
     except (RuntimeError, ArithmeticError, AssertionError) as error:
-        # A numerical failure inside torch, torchdiffeq or scipy is this row's result, not the user's mistake.
         if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(
                 f"{run.cell.row} on {run.cell.dataset}: out of memory; use a smaller batch in its recipe"
             ) from None
-        status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]
-    evaluation.cost |= _cost(model, outcome, time.process_time() - cpu)
-    record = assemble(run, model, evaluation, outcome, status, reason)
-    if evaluation.arrays:
-        with replacing(run.path.with_suffix(".npz")) as part, part.open("wb") as file:
-            np.savez_compressed(file, **evaluation.arrays)
-    if outcome:
-        save_state(outcome.model.state_dict(), run.path.with_suffix(".pt"))
-    records.write(record, run.path)
-    if not (outcome and outcome.stopped):
-        checkpoint_path(run).unlink(missing_ok=True)
-    return record
+        return None, " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def sample_trained(cell: Cell, config: Config, repetition: int, count: int) -> np.ndarray:
@@ -128,8 +163,9 @@ def sample_trained(cell: Cell, config: Config, repetition: int, count: int) -> n
     return draw(model.eval(), count).numpy()
 
 
-def checkpoint_path(run: Run) -> Path:
-    return run.path.with_suffix(".ckpt")
+def checkpoint_path(runs: Sequence[Run]) -> Path:
+    name = "-".join(str(run.repetition) for run in runs)
+    return runs[0].path.with_name(f"seed{name}.ckpt")
 
 
 def build_model(run: Run) -> Model:
@@ -141,24 +177,29 @@ def build_model(run: Run) -> Model:
         raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
 
 
-def fit(run: Run, model: Model, progress: Progress | None, budget: float = math.inf) -> Outcome:
+def fit(
+    runs: Sequence[Run], models: Sequence[Model], progress: Progress | None, budget: float = math.inf
+) -> list[Outcome]:
+    run = runs[0]
     if "steps" not in run.cell.training:
         raise UserError(
             f"recipes/{run.cell.row}.yaml: training.steps is missing for {run.cell.dataset}; say how long to train"
         )
-    seeds = {axis: run.seed(axis) for axis in ("batch order", "noise", "evaluation")}
+    seeds = [{axis: run.seed(axis) for axis in ("batch order", "noise", "evaluation")} for run in runs]
     train, val = (split.to(run.device) for split in (run.data.train, run.data.val))
     try:
-        trainer = Trainer(model, Training(**run.cell.training), train, val, seeds)
+        trainer = Trainer(models, Training(**run.cell.training), train, val, seeds)
     except ValueError as error:
         raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
-    return trainer.run(checkpoint_path(run), identity(run), progress, budget)
+    return trainer.run(checkpoint_path(runs), identity(runs), progress, budget)
 
 
-def identity(run: Run) -> str:
-    """What a checkpoint must share with the run that resumes it."""
+def identity(runs: Sequence[Run]) -> str:
+    """What a checkpoint must share with the runs that resume it."""
+    run = runs[0]
     machine = [run.device.type, torch.__version__]
-    parts = [run.cell.settings(), run.data.md5, run.repetition, run.config.seed, provenance.source_hash(), machine]
+    repetitions = [run.repetition for run in runs]
+    parts = [run.cell.settings(), run.data.md5, repetitions, run.config.seed, provenance.source_hash(), machine]
     return digest(parts)
 
 
@@ -225,11 +266,10 @@ def comparability(run: Run, model: Model, outcome: Outcome | None) -> dict:
     }
 
 
-def _cost(model: Model, outcome: Outcome | None, cpu_seconds: float) -> dict[str, float]:
+def _cost(model: Model, outcome: Outcome | None) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cost: dict[str, float] = {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": peak / (1024**2 if sys.platform == "darwin" else 1024),
     }
     if torch.cuda.is_available():

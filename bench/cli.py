@@ -160,11 +160,12 @@ def train(row: str, dataset: str, budget: float, **options: object) -> None:
     describe(dataset)
     wanted = cell(row, dataset, config.tier)
     from bench.cell import train_cell
+    from bench.progress import progress_of
 
     _one_thread()
     if not is_prepared(dataset, config.prepared(dataset), config.store):
         _prepare(dataset, config)
-    train_cell(wanted, config, _progress, click.echo, budget)
+    train_cell(wanted, config, progress_of, click.echo, budget)
 
 
 def _one_thread() -> None:
@@ -173,31 +174,6 @@ def _one_thread() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-
-
-def _progress(run: object) -> Callable[[int, float], None]:
-    """A bar with step, loss and time left on a terminal; a plain line now and then in a log file."""
-    total = run.cell.training["steps"]
-    title = f"{run.cell.row} on {run.cell.dataset}, seed {run.repetition}"
-    if sys.stderr.isatty():
-        bar = tqdm(total=total, desc=title, unit="step", dynamic_ncols=True, leave=False)
-
-        def draw(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            bar.update(step - bar.n)
-            if step == total:
-                bar.close()
-
-        return draw
-    every = max(1, total // 10)
-    printed = [0]
-
-    def line(step: int, loss: float) -> None:
-        if step - printed[0] >= every or step == total:
-            printed[0] = step
-            click.echo(f"{title}: step {step} of {total}, loss {loss:.4f}")
-
-    return line
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""The one training loop: every family, every tier, interrupted or not.
+"""The one training loop: every family, every tier, one seed or several at once, interrupted or not.
 
 Randomness comes from three streams derived from one number: initialisation, batch order and noise
 (dropout, dequantization, diffusion times). A checkpoint holds all of them, so a resumed run ends in the
@@ -11,16 +11,17 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bench.ensemble import Alone, Groups, Stacked
 from bench.paths import replacing
+from bench.recording import Recorded
 from models.layer import Model
 
 CHECK_EVERY = 50  # steps between host synchronisations that look for a loss that is not finite
@@ -55,10 +56,6 @@ class Training:
         return self.validate_every or max(1, self.steps // 10)
 
 
-class Diverged(Exception):
-    """Training met a loss that is not finite; the message says where."""
-
-
 @dataclass
 class Curve:
     """Validation score, nats per example (lower is better), with the steps and seconds that led to it."""
@@ -80,31 +77,32 @@ class Outcome:
     model: Model
     curve: Curve
     steps: int
-    seconds: float
+    seconds: float  # of training, of all seeds that trained together
     stopped: bool = False  # by a budget, before the steps or the patience of the recipe were spent
+    diverged: str | None = None  # where the loss or the score ceased to be finite
 
 
 class Batches:
-    """Mini-batches without replacement, reshuffled each epoch; its state fits in a checkpoint."""
+    """Mini-batches without replacement, reshuffled each epoch, as row numbers; its state fits in a checkpoint."""
 
     def __init__(self, data: Tensor, size: int, seed: int) -> None:
         if size > len(data):
             raise ValueError(f"batch: {size} is larger than the {len(data)} training rows; choose a smaller batch")
-        self.data, self.size = data, size
+        self.rows, self.size = len(data), size
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
         self._shuffle()
 
     def _shuffle(self) -> None:
         self.epoch_start = self.generator.get_state()
-        self.order = torch.randperm(len(self.data), generator=self.generator, device=self.data.device)
+        self.order = torch.randperm(self.rows, generator=self.generator, device=self.generator.device)
         self.position = 0
 
     def next(self) -> Tensor:
-        if self.position + self.size > len(self.order):
+        if self.position + self.size > self.rows:
             self._shuffle()
-        rows = self.order[self.position : self.position + self.size]
+        found = self.order[self.position : self.position + self.size]
         self.position += self.size
-        return self.data[rows]
+        return found
 
     def state_dict(self) -> dict:
         return {"epoch_start": self.epoch_start, "position": self.position}
@@ -115,43 +113,90 @@ class Batches:
         self.position = state["position"]
 
 
-def optimizer_for(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+def optimizer_for(groups: Groups, training: Training) -> torch.optim.Optimizer:
+    """One parameter group per seed. On a GPU its numbers are tensors, so that a step can be recorded."""
     kinds = {
         "adam": torch.optim.Adam,
         "amsgrad": partial(torch.optim.Adam, amsgrad=True),
         "adamw": torch.optim.AdamW,
         "adamax": torch.optim.Adamax,
     }
-    options = {} if training.optimizer == "adamax" else {"fused": True}
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    options: dict[str, object] = {} if training.optimizer == "adamax" else {"fused": True}
+    device = groups[0][0].device
+    if device.type == "cuda":
+        options |= {"capturable": True}
+    rates = [torch.tensor(training.lr, device=device) if device.type == "cuda" else training.lr for _ in groups]
     return kinds[training.optimizer](
-        trainable, lr=training.lr, betas=tuple(training.betas), weight_decay=training.weight_decay, **options
+        [{"params": group, "lr": lr} for group, lr in zip(groups, rates, strict=True)],
+        betas=tuple(training.betas),
+        weight_decay=training.weight_decay,
+        **options,
     )
 
 
+@dataclass
+class Member:
+    """What the loop keeps of one seed: where its batches are, how it scored, how it ended."""
+
+    batches: Batches
+    evaluation_seed: int
+    curve: Curve = field(default_factory=Curve)
+    best: dict | None = None
+    best_nats: float = math.inf
+    stale: int = 0  # validations since the best one
+    ended: int | None = None  # the step after which it is trained no further
+    diverged: str | None = None
+
+    STATE = ("best", "best_nats", "stale", "ended", "diverged")
+
+    def state_dict(self) -> dict:
+        kept = {name: getattr(self, name) for name in self.STATE}
+        return kept | {"batches": self.batches.state_dict(), "curve": dict(self.curve.__dict__)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches.load_state_dict(state["batches"])
+        self.curve = Curve(**state["curve"])
+        for name in self.STATE:
+            setattr(self, name, state[name])
+
+    def diverge(self, step: int, reason: str) -> None:
+        self.ended, self.diverged = step, reason
+
+
 class Trainer:
-    """Minimise ``model.loss`` on ``train`` and keep the parameters that score best on ``validation``."""
+    """Minimise ``model.loss`` on ``train`` and keep the parameters that score best on ``validation``.
+
+    Several models are seeds of one cell, trained side by side (see ``Stacked``), each with its own batches, curve,
+    patience and best parameters; one that has ended is carried along and not looked at any more. On a GPU the step is
+    recorded, if the model's is ``steady``.
+    """
 
     def __init__(
-        self, model: Model, training: Training, train: Tensor, validation: Tensor, seeds: dict[str, int]
+        self,
+        models: Sequence[Model],
+        training: Training,
+        train: Tensor,
+        validation: Tensor,
+        seeds: Sequence[dict[str, int]],
     ) -> None:
-        self.model, self.training, self.seeds = model, training, seeds
+        self.training, self.train = training, train
         self.validation = validation[: training.validation_points]
-        self.batches = Batches(train, training.batch, seeds["batch order"])
-        self.optimizer = optimizer_for(model, training)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, training.decay)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
-        self.curve = Curve()
-        self.best: dict | None = None
-        self.best_nats = math.inf
-        self.stale = 0
+        self.noise_seed = seeds[0]["noise"]
+        self.members = [Member(Batches(train, training.batch, s["batch order"]), s["evaluation"]) for s in seeds]
+        self.together = self._ensemble(models)
+        self.groups = self.together.groups
+        self.optimizer = optimizer_for(self.groups, training)
+        self.average = [[p.detach().clone() for p in group] for group in self.groups] if training.ema else None
+        recordable = train.is_cuda and models[0].steady
+        self.move: Callable[[Tensor], Tensor] = Recorded(self._move) if recordable else self._move
         self.step = 0
         self.seconds = 0.0
 
-    @property
-    def candidate(self) -> Model:
-        """The parameters that would be used if training stopped now."""
-        return self.average.module if self.average else self.model
+    def _ensemble(self, models: Sequence[Model]) -> Alone | Stacked:
+        if len(models) == 1:
+            return Alone(models[0], averaged=self.training.ema is not None)
+        first = torch.stack([member.batches.order[: self.training.batch] for member in self.members])
+        return Stacked(models, self.train[first])
 
     def run(
         self,
@@ -159,25 +204,24 @@ class Trainer:
         identity: str = "",
         report: Callable[[int, float], None] | None = None,
         budget: float = math.inf,
-    ) -> Outcome:
+    ) -> list[Outcome]:
         """Train to the end, resuming from ``checkpoint`` if it holds a run of the same ``identity``.
 
         After ``budget`` seconds of training it stops where it is; the checkpoint lets a later run go on from there.
         """
-        torch.manual_seed(self.seeds["noise"])
+        torch.manual_seed(self.noise_seed)
         if checkpoint and checkpoint.exists():
             self._load(checkpoint, identity)
         started = time.perf_counter() - self.seconds
-        bad = torch.zeros((), dtype=torch.bool, device=self.validation.device)
+        bad = torch.zeros(len(self.members), dtype=torch.bool, device=self.train.device)
         while not self._finished() and time.perf_counter() - started < budget:
-            loss = self._step()
-            bad |= ~torch.isfinite(loss)
+            losses = self.advance()
+            bad |= ~torch.isfinite(losses)
             validates = self.step % self.training.validation_interval == 0 or self.step == self.training.steps
             if validates or self.step % CHECK_EVERY == 0:
-                if bad.item():
-                    raise Diverged(f"the loss was not finite within the {CHECK_EVERY} steps before step {self.step}")
+                self._check(bad.tolist())
                 if report:
-                    report(self.step, loss.item())
+                    report(self.step, losses.mean().item())
             if validates:
                 self.seconds = time.perf_counter() - started
                 self._validate()
@@ -185,69 +229,95 @@ class Trainer:
                 if checkpoint:
                     self._save(checkpoint, identity)
         self.seconds = time.perf_counter() - started
-        stopped = not self._finished()
-        if stopped:
+        cut = [not self._finished() and member.ended is None for member in self.members]
+        if any(cut):
             if checkpoint:
                 self._save(checkpoint, identity)
             self._validate()  # after saving: a run that goes on validates where an uninterrupted one does
-        return Outcome(self._selected(), self.curve, self.step, self.seconds, stopped)
+        return [
+            self._outcome(member, model, stopped)
+            for member, model, stopped in zip(self.members, self._candidates(), cut, strict=True)
+        ]
 
-    def _step(self) -> Tensor:
-        self.model.train()
-        self.model.progress = self.step / self.training.steps
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.loss(self.batches.next())
-        loss.backward()
-        if self.training.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        if self.average:
-            self.average.update_parameters(self.model)
+    def advance(self) -> Tensor:
+        """One step of every seed; the losses, (seeds,), without gradients."""
+        self.together.set_progress(self.step / self.training.steps)
+        decay = self.training.decay(self.step)
+        for group in self.optimizer.param_groups:
+            _set_rate(group, self.training.lr * decay)
+        batch = self.train[torch.stack([member.batches.next() for member in self.members])]
+        losses = self.move(batch)
         self.step += 1
-        return loss.detach()
+        return losses
+
+    def _move(self, batch: Tensor) -> Tensor:
+        losses = self.together.losses(batch)
+        self.together.differentiate(losses)
+        if self.training.clip:
+            for group in self.groups:
+                nn.utils.clip_grad_norm_(group, self.training.clip)
+        self.optimizer.step()
+        if self.average:
+            # The average starts from the parameters after the first step.
+            weight = 1.0 if self.step == 0 else 1 - self.training.ema
+            for averages, group in zip(self.average, self.groups, strict=True):
+                torch._foreach_lerp_(averages, [p.detach() for p in group], weight)
+        return losses.detach()
+
+    def _check(self, bad: list[bool]) -> None:
+        for member, is_bad in zip(self.members, bad, strict=True):
+            if is_bad and member.ended is None:
+                reason = f"the loss was not finite within the {CHECK_EVERY} steps before step {self.step}"
+                member.diverge(self.step, reason)
 
     def _finished(self) -> bool:
-        out_of_patience = self.training.patience is not None and self.stale >= self.training.patience
-        return self.step >= self.training.steps or out_of_patience
+        return self.step >= self.training.steps or all(member.ended is not None for member in self.members)
+
+    def _candidates(self) -> list[Model]:
+        """The models that would be used if training stopped now."""
+        return self.together.written(self.average or self.groups)
 
     def _validate(self) -> None:
-        """Score the candidate under the same noise every time, leaving the training noise untouched."""
-        if self.model.likelihood.kind == "none":  # nothing to score: the last parameters are the ones to use
-            self.best = copy.deepcopy(self.candidate.state_dict())
-            return
-        nats = mean_nats(self.candidate, self.validation, self.seeds["evaluation"])
-        if not math.isfinite(nats):
-            raise Diverged(f"the validation score was {nats} at step {self.step}")
-        self.curve.steps.append(self.step)
-        self.curve.nats.append(nats)
-        self.curve.seconds.append(self.seconds)
-        if nats < self.best_nats or self.training.select == "last":
-            self.best, self.best_nats, self.stale = copy.deepcopy(self.candidate.state_dict()), nats, 0
-        else:
-            self.stale += 1
+        """Score the candidates under the same noise every time, leaving the training noise untouched."""
+        for member, model in zip(self.members, self._candidates(), strict=True):
+            if member.ended is None:
+                self._judge(member, model)
 
-    def _selected(self) -> Model:
-        if self.best is not None:
-            self.model.load_state_dict(self.best)
-        self.model.settle(self.batches.data)  # once: a pass of the whole training set for every validation is dear
-        self.model.progress = 1.0
-        return self.model.eval()
+    def _judge(self, member: Member, model: Model) -> None:
+        model.settle(self.train)
+        if model.likelihood.kind == "none":  # nothing to score: the last parameters are the ones to use
+            member.best = copy.deepcopy(model.state_dict())
+            return
+        nats = mean_nats(model, self.validation, member.evaluation_seed)
+        if not math.isfinite(nats):
+            member.diverge(self.step, f"the validation score was {nats} at step {self.step}")
+            return
+        member.curve.steps.append(self.step)
+        member.curve.nats.append(nats)
+        member.curve.seconds.append(self.seconds)
+        if nats < member.best_nats or self.training.select == "last":
+            member.best, member.best_nats, member.stale = copy.deepcopy(model.state_dict()), nats, 0
+        else:
+            member.stale += 1
+            if self.training.patience is not None and member.stale >= self.training.patience:
+                member.ended = self.step
+
+    def _outcome(self, member: Member, model: Model, stopped: bool) -> Outcome:
+        if member.best is not None:
+            model.load_state_dict(member.best)
+        model.progress = 1.0
+        steps = self.step if member.ended is None else member.ended
+        return Outcome(model.eval(), member.curve, steps, self.seconds, stopped, member.diverged)
 
     def _save(self, path: Path, identity: str) -> None:
         state = {
             "identity": identity,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "ensemble": self.together.state_dict(),
+            "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "batches": self.batches.state_dict(),
+            "members": [member.state_dict() for member in self.members],
             "noise": torch.get_rng_state(),
-            "cuda_noise": torch.cuda.get_rng_state() if self.validation.is_cuda else None,
-            "curve": dict(self.curve.__dict__),
-            "best": self.best,
-            "best_nats": self.best_nats,
-            "stale": self.stale,
+            "cuda_noise": torch.cuda.get_rng_state() if self.train.is_cuda else None,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -261,18 +331,27 @@ class Trainer:
             return
         if not isinstance(state, dict) or state.get("identity") != identity:
             return
-        self.model.load_state_dict(state["model"])
+        self.together.load_state_dict(state["ensemble"])
         if self.average:
-            self.average.load_state_dict(state["average"])
+            for averages, saved in zip(self.average, state["average"], strict=True):
+                torch._foreach_copy_(averages, [value.to(averages[0].device) for value in saved])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.batches.load_state_dict(state["batches"])
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr  # the very tensor, where it is one, on its device
+        for member, saved in zip(self.members, state["members"], strict=True):
+            member.load_state_dict(saved)
         torch.set_rng_state(state["noise"])
         if state["cuda_noise"] is not None:
             torch.cuda.set_rng_state(state["cuda_noise"])
-        self.curve = Curve(**state["curve"])
-        for name in ("best", "best_nats", "stale", "step", "seconds"):
-            setattr(self, name, state[name])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+def _set_rate(group: dict, lr: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def save_state(state: dict, path: Path) -> None:

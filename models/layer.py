@@ -96,7 +96,9 @@ class Layer(nn.Module):
       the same number, log|det dz/dx|.
     * set ``kind`` if the layer is not a bijection, and ``solver`` if a numerical integrator is at work.
     * draw randomness from torch's global generator: the harness seeds it;
-    * set ``settles`` and override ``settle`` if the layer keeps statistics of the whole training set.
+    * set ``settles`` and override ``settle`` if the layer keeps statistics of the whole training set;
+    * unset ``steady`` if ``encode`` does not run the same operations on every batch in training mode, as where
+      the data or a random number decide how many there are: a step that is ``steady`` may be recorded and replayed.
 
     Free of charge: chains, likelihood kind, sampling, bounds, contract tests (``tests/contracts``).
     """
@@ -104,6 +106,7 @@ class Layer(nn.Module):
     kind: Kind = Kind.BIJECTION
     solver: str | None = None
     settles: bool = False
+    steady: bool = True
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x -> (z ~ q(z|x), contribution)."""
@@ -121,6 +124,8 @@ class Layer(nn.Module):
 
 class Inverse(Layer):
     """A layer with its ends exchanged: ``encode`` is its ``decode``, and the contribution changes its sign."""
+
+    steady = False  # a ``decode`` may search for its result
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -199,6 +204,11 @@ class Model(nn.Module):
     @property
     def likelihood(self) -> Likelihood:
         raise NotImplementedError
+
+    @property
+    def steady(self) -> bool:
+        """Whether the loss runs the same operations on every batch: derived from the layers."""
+        return all(layer.steady for layer in self.modules() if isinstance(layer, Layer))
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Shape (batch,), nats; what ``likelihood`` says it is."""

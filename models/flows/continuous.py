@@ -36,6 +36,8 @@ class ContinuousFlow(Layer):
     ``nfe`` counts the evaluations of the field in the latest solve.
     """
 
+    steady = False  # the solver looks at its times and errors
+
     def __init__(
         self,
         field: nn.Module,
@@ -61,6 +63,8 @@ class ContinuousFlow(Layer):
         for name in (trace, train_trace):
             if name not in ("exact", "hutchinson"):
                 raise ValueError(f"trace is {name!r}; it takes exact or hutchinson")
+        if rtol <= 0 or atol <= 0:
+            raise ValueError(f"rtol is {rtol} and atol is {atol}; a solver's tolerances are positive")
         self.field = field
         self.t_data, self.t_noise = t_data, t_noise
         self.method, self.rtol, self.atol, self.trace = method, rtol, atol, trace

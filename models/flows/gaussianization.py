@@ -51,17 +51,21 @@ def log_mills(z: Tensor) -> Tensor:
 
 class _LogNormalQuantile(torch.autograd.Function):
     NEWTON = 3  # each step doubles the digits of a start that has two or more
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, log_p: Tensor) -> Tensor:
+    def forward(log_p: Tensor) -> Tensor:
         near = torch.special.ndtri(log_p.clamp_min(-30.0).exp())
         square = -2 * log_p.clamp_max(-30.0)
         far = -torch.sqrt(square - torch.log(2 * math.pi * (square - torch.log(2 * math.pi * square))))
         z = torch.where(log_p > -30.0, near, far)
         for _ in range(_LogNormalQuantile.NEWTON):
             z = z - (torch.special.log_ndtr(z) - log_p) * torch.exp(log_mills(z))
-        ctx.save_for_backward(z)
         return z
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], z: Tensor) -> None:
+        ctx.save_for_backward(z)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:

@@ -70,25 +70,21 @@ class BatchNorm(Layer):
     """z = e^γ (x - m) / √(v + ε) + β per feature (Papamakarios et al. 2017, arXiv 1705.07057).
 
     In training m and v are the batch's; else, and always in ``decode``, they are those of the whole training set as
-    ``settle`` last saw it, or running averages until it does.
+    ``settle`` last saw it, or 0 and 1 until it does.
     """
 
     settles = True
 
-    def __init__(self, features: int, momentum: float = 0.05, eps: float = 1e-5) -> None:
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.log_gamma = nn.Parameter(torch.zeros(features))
         self.beta = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("variance", torch.ones(features))
-        self.momentum, self.eps = momentum, eps
+        self.eps = eps
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        mean, variance = self.mean, self.variance
-        if self.training:
-            mean, variance = _moments(x)
-            self.mean.lerp_(mean.detach(), self.momentum)
-            self.variance.lerp_(variance.detach(), self.momentum)
+        mean, variance = _moments(x) if self.training else (self.mean, self.variance)
         log_scale = self._log_scale(variance)
         centred = x - _along_features(mean, x)
         return centred * _along_features(log_scale.exp(), x) + _along_features(self.beta, x), _log_det(log_scale, x)

@@ -101,6 +101,7 @@ class Residual(Layer):
     """
 
     SURE_IN_EVALUATION = 20
+    steady = False  # the roulette's series has another length every time
 
     def __init__(
         self,

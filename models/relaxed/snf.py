@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from models.base import StandardNormal
 from models.flows.conditioner import Coupling
+from models.flows.families import alternating_mask
 from models.flows.univariate import AffineMap
 from models.layer import ChainModel, Layer
 from models.nets.mlp import MLP
@@ -37,8 +37,15 @@ class StochasticNormalizingFlow(ChainModel):
     def __init__(
         self, layers: Iterable[Layer], base: nn.Module, energy: nn.Module, *, energy_weight: float, warmup: float
     ) -> None:
+        if not (0 <= energy_weight <= 1 and 0 <= warmup <= 1):
+            raise ValueError(f"energy_weight is {energy_weight} and warmup is {warmup}; both are shares, from 0 to 1")
         super().__init__(layers, base)
         self.energy, self.energy_weight, self.warmup = energy, energy_weight, warmup
+
+    @property
+    def steady(self) -> bool:
+        """Not at the end of the warm-up."""
+        return False
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         weight = self.energy_weight if self.progress >= self.warmup else 0.0
@@ -90,6 +97,6 @@ def snf(
 
 def _coupling(dim: int, hidden: Sequence[int], parity: int) -> Coupling:
     """Transforms every other element by an affine map that reads the rest."""
-    mask = torch.arange(dim) % 2 == parity
+    mask = alternating_mask(dim, parity)
     moved = int(mask.sum())
     return Coupling(AffineMap("tanh"), mask, MLP(dim - moved, hidden, 2 * moved))

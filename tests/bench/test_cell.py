@@ -16,6 +16,7 @@ from bench.config import Config
 from bench.device import select_device
 from bench.errors import UserError
 from bench.recipes import Cell, Recipe
+from bench.tables.ranking import SERIES
 from models.layer import ChainModel
 
 
@@ -40,7 +41,7 @@ def prepared(tmp_path: Path) -> Config:
 
 
 def train(cell: Cell, config: Config) -> dict:
-    (record,) = cells.train_cell(cell, config, lambda run: None, lambda line: None)
+    (record,) = cells.train_cell(cell, config, lambda runs: None, lambda line: None)
     return record
 
 
@@ -64,8 +65,19 @@ def test_a_cell_writes_a_valid_record_weights_and_arrays(prepared: Config) -> No
     assert drawn.shape == (5, 2)
 
 
+def test_a_record_keeps_its_likelihood_by_block_of_the_rows_that_it_scores(prepared: Config) -> None:
+    cell = small_cell()
+    record = train(dataclasses.replace(cell, evaluation={**cell.evaluation, "test_points": 250}), prepared)
+    series = record["series"][SERIES]
+    scores = np.load(prepared.cell_folder("row", "checkerboard") / "seed0.npz")["log_prob"].astype(float)
+    assert series["y"] == pytest.approx([part.mean() for part in np.array_split(scores, 100)], rel=1e-6)
+    sizes = np.diff([0, *series["x"]])
+    headline = record["metrics"]["log_likelihood"]["value"]
+    assert sizes.sum() == 250 and np.average(series["y"], weights=sizes) == pytest.approx(headline, rel=5e-7)
+
+
 def test_a_cell_that_a_budget_stops_is_reduced_and_says_its_steps(prepared: Config) -> None:
-    (record,) = cells.train_cell(small_cell(), prepared, lambda run: None, lambda line: None, budget=1e-9)
+    (record,) = cells.train_cell(small_cell(), prepared, lambda runs: None, lambda line: None, budget=1e-9)
     found = record["comparability"]
     assert record["status"] == "ok" and found["flags"] == ["reduced"]
     assert found["budget"] == "stopped after 0 of 20 steps"

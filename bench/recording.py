@@ -1,0 +1,55 @@
+"""A training step recorded once as a CUDA graph and replayed: small networks cost launches, not arithmetic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_STEPS = 5
+"""Steps taken as usual before the recording: allocations and lazy initialisation must lie behind."""
+
+
+class Recorded:
+    """``step(batch) -> losses`` as a graph of kernels that reads a fixed buffer, from the step after ``WARM_STEPS`` on.
+
+    Every step counts: the warm ones are ordinary steps, and recording itself computes nothing. The operations must be
+    the same at every step (``Model.steady``) and read no number that lives on the host: learning rates are tensors.
+    Randomness comes from the device's generator, whose state a replay moves on as the step itself would.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
+        self.step = step
+        self.stream = torch.cuda.Stream()
+        self.warm = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.seconds = 0.0  # that recording took
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        if self.graph is None and self.warm < WARM_STEPS:
+            self.warm += 1
+            return self._aside(batch)
+        if self.graph is None:
+            self._record(batch)
+        self.batch.copy_(batch)
+        self.graph.replay()
+        return self.losses
+
+    def _aside(self, batch: Tensor) -> Tensor:
+        """One step on the stream that will record, as its allocations must belong there."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            losses = self.step(batch)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return losses
+
+    def _record(self, batch: Tensor) -> None:
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        self.batch, graph = batch.clone(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            self.losses = self.step(self.batch)
+        torch.cuda.synchronize()
+        self.graph, self.seconds = graph, time.perf_counter() - started
