@@ -18,7 +18,7 @@ from bench import provenance, records
 from bench.config import Config
 from bench.datasets.base import DataSet, load
 from bench.device import select_device
-from bench.ensemble import stackable
+from bench.ensemble import side_by_side
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Settings, evaluate
 from bench.paths import replacing
@@ -74,19 +74,15 @@ def train_cell(
     device = select_device(config.device)
     data = load_data(config, cell.dataset)
     runs = [Run(cell, config, data, repetition, device) for repetition in config.tier.seeds]
-    groups = [runs] if len(runs) > 1 and side_by_side(runs[0]) else [[run] for run in runs]
+    first = data.train[: cell.training.get("batch", Training.batch)].to(device)
+    together = len(runs) > 1 and side_by_side(build_model(runs[0]), first)
+    groups = [runs] if together else [[run] for run in runs]
     found = []
     for group in groups:
         for record in run_together(group, progress(group), budget / len(groups)):
             log(summary(record))
             found.append(record)
     return found
-
-
-def side_by_side(run: Run) -> bool:
-    """Where launching a kernel costs more than its arithmetic, several seeds cost little more than one."""
-    batch = run.data.train[: run.cell.training.get("batch", Training.batch)].to(run.device)
-    return run.device.type == "cuda" and stackable(build_model(run), batch)
 
 
 def run_together(runs: Sequence[Run], progress: Progress | None = None, budget: float = math.inf) -> list[dict]:
@@ -253,7 +249,7 @@ def comparability(run: Run, model: Model, outcome: Outcome | None) -> dict:
     """Two cells are ranked against each other only where all of this agrees."""
     layers = [type(layer).__name__ for layer in getattr(getattr(model, "chain", None), "layers", [])]
     dequantization = next((name for name in layers if "Dequantization" in name), "none")
-    stopped = outcome is not None and outcome.stopped
+    cut = budget_cut(run.cell, outcome)
     budget = "as published" if run.config.tier.name == "paper" else run.config.tier.name
     return {
         "likelihood": str(model.likelihood),
@@ -261,9 +257,17 @@ def comparability(run: Run, model: Model, outcome: Outcome | None) -> dict:
         "preprocessing": run.data.preprocessing,
         "test_rows": min(len(run.data.test), Settings(**run.cell.evaluation).test_points or len(run.data.test)),
         "tier": run.config.tier.name,
-        "flags": list(dict.fromkeys([*run.data.flags, *(["reduced"] if stopped else [])])),
-        "budget": f"stopped after {outcome.steps:,} of {run.cell.training['steps']:,} steps" if stopped else budget,
+        "flags": list(dict.fromkeys([*run.data.flags, *(["reduced"] if cut else [])])),
+        "budget": cut or budget,
     }
+
+
+def budget_cut(cell: Cell, outcome: Outcome | None) -> str | None:
+    """How a run fell short of its recipe's steps, None if it did not."""
+    steps = cell.training["steps"]
+    if outcome is not None and outcome.stopped:
+        return f"stopped after {outcome.steps:,} of {cell.whole or steps:,} steps"
+    return f"{steps:,} of {cell.whole:,} steps, the schedule compressed" if cell.whole else None
 
 
 def _cost(model: Model, outcome: Outcome | None) -> dict[str, float]:

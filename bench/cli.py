@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import math
 import os
 import signal
 import sys
@@ -18,58 +16,7 @@ from tqdm import tqdm
 from bench import config as configuration
 from bench.config import Config
 from bench.errors import UserError, nearest
-
-
-class OneLineErrors(click.Group):
-    """A user's mistake is one line on stderr and exit code 2, whichever command met it."""
-
-    def invoke(self, context: click.Context) -> object:
-        try:
-            return super().invoke(context)
-        except UserError as error:
-            raise_one_line(str(error))
-        except OSError as error:
-            if error.errno in (None, errno.EPIPE):
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            raise_one_line(f"{place}{error.strerror}; nothing half-written was kept")
-
-
-def raise_one_line(message: str) -> None:
-    click.echo(f"relaxbench: {message}", err=True)
-    raise SystemExit(2)
-
-
-def seconds_of(text: str | None) -> float:
-    """A duration such as 90s, 10m or 2h in seconds; without one, infinity."""
-    if text is None:
-        return math.inf
-    number, unit = text[:-1], {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
-    try:
-        seconds = float(number) * unit
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 < seconds < math.inf:
-        raise UserError(f"--budget is {text!r}; give a time such as 90s, 10m or 2h")
-    return seconds
-
-
-def run_options(function: Callable) -> Callable:
-    """The options that mirror ``config/config.yaml``; what is not given keeps its default there."""
-    options = [
-        click.option("--tier", help="smoke, quick or paper (default: quick)."),
-        click.option("--device", help="auto, cpu or cuda (default: auto)."),
-        click.option("--mirror", type=click.Path(), help="Folder that holds published raw files."),
-        click.option("--network/--no-network", default=None, help="Fetch raw files from their published addresses."),
-        click.option("--variant", help="published, rebuilt or sample: take this one where a data set has several."),
-        click.option("--seed", type=int, help="The number all seeds derive from (default: 0)."),
-        click.option("--seeds", type=int, help="How many repetitions, instead of the tier's."),
-        click.option("--data", type=click.Path(), help="Where raw and prepared data lie (default: data)."),
-        click.option("--results", type=click.Path(), help="Where runs are written (default: results)."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+from bench.options import OneLineErrors, run_options, seconds_of
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -145,13 +92,14 @@ def card(datasets: tuple[str, ...], out: str | None, **options: object) -> None:
 @click.option(
     "--budget", callback=lambda _, __, text: seconds_of(text), help="Training time of the cell: 90s, 10m, 2h."
 )
+@click.option("--steps", type=click.IntRange(min=1), help="Take so many, the recipe's schedule compressed.")
 @run_options
-def train(row: str, dataset: str, budget: float, **options: object) -> None:
+def train(row: str, dataset: str, budget: float, steps: int | None, **options: object) -> None:
     """Train and evaluate ROW on DATASET, once per seed; write one record per run.
 
     `relaxbench list` names rows and data sets. Records: RESULTS/TIER/cells/DATASET/ROW/seedN.json. An interrupted
     run goes on where it stopped and ends in the same record as an uninterrupted one. A run that --budget stops is
-    flagged `reduced`, with its steps; the next, with a larger budget, goes on from there.
+    flagged `reduced`, with its steps; the next, with a larger budget, goes on from there. So is one of fewer --steps.
     """
     from bench.datasets import describe, is_prepared
     from bench.recipes import cell
@@ -165,7 +113,7 @@ def train(row: str, dataset: str, budget: float, **options: object) -> None:
     _one_thread()
     if not is_prepared(dataset, config.prepared(dataset), config.store):
         _prepare(dataset, config)
-    train_cell(wanted, config, progress_of, click.echo, budget)
+    train_cell(wanted.shortened(steps) if steps else wanted, config, progress_of, click.echo, budget)
 
 
 def _one_thread() -> None:
@@ -298,9 +246,18 @@ def plan(rows: tuple[str, ...], budget: float, only: tuple[str, ...], **options:
 @click.option("--batch", type=click.IntRange(min=2), default=512, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Turns; the best one counts.")
 @click.option("--check", is_flag=True, help="Copy weights to the peers and compare densities and samples instead.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Time this many seeds trained together beside one instead.")
 @click.option("--format", "fmt", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-def speed(rows: tuple[str, ...], dims: str, peers: tuple[str, ...], check: bool, fmt: str, **options: object) -> None:
+def speed(
+    rows: tuple[str, ...],
+    dims: str,
+    peers: tuple[str, ...],
+    check: bool,
+    seeds: int | None,
+    fmt: str,
+    **options: object,
+) -> None:
     """Time each ROW's training step beside other libraries and beside its dense matrix products alone.
 
     One process, one thread, in turns: the ratios hold where the milliseconds do not. Without ROW: all of them.
@@ -310,9 +267,13 @@ def speed(rows: tuple[str, ...], dims: str, peers: tuple[str, ...], check: bool,
     _one_thread()
     if check:
         click.echo(report.fidelity(rows, fmt), nl=False)
+        return
+    if seeds:
+        lines = report.seed_timings(rows, dims, seeds, fmt=fmt, **options)
     else:
-        for line in report.timings(rows, dims, peers, fmt=fmt, **options):
-            click.echo(line)
+        lines = report.timings(rows, dims, peers, fmt=fmt, **options)
+    for line in lines:
+        click.echo(line)
 
 
 @cli.command()

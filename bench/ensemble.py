@@ -134,6 +134,12 @@ class Stacked:
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
 
+def side_by_side(model: Model, batch: Tensor) -> bool:
+    """Whether to train seeds of this model together: on a GPU, where launching a kernel costs more than its
+    arithmetic, and if the model lets ``vmap`` do it."""
+    return batch.is_cuda and stackable(model, batch)
+
+
 def stackable(model: Model, batch: Tensor) -> bool:
     """Whether seeds of this model can be trained side by side: two copies of it are tried on one batch."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,21 +10,24 @@ import torch
 from bench.config import Config
 from bench.datasets import describe
 from bench.datasets.info import Info
-from bench.device import select_device
+from bench.device import select_device, synchronised_seconds
+from bench.ensemble import side_by_side
 from bench.recipes import Cell
-from bench.training import Training, optimizer_for
+from bench.recording import WARM_STEPS
+from bench.training import Trainer, Training
 from models.registry import DataSpec, build
 
 TIMED = 5
 """Steps that are timed; one of them, where a step takes more than a second."""
+SLOW = 1.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The training of one cell on this machine: all its seeds, to the last step of the recipe."""
+    """The training of one cell on this machine: the seeds that are left, to the last step of the recipe."""
 
     cell: Cell
-    seconds_per_step: float
+    seconds_per_step: float  # of those seeds
     seconds: float
     published: bool  # is there a figure in print that it stands beside?
     done: int  # seeds that have a record already
@@ -41,11 +43,9 @@ def estimates(
         done = sum(
             (config.cell_folder(cell.row, cell.dataset) / f"seed{seed}.json").exists() for seed in config.tier.seeds
         )
-        per_step = seconds_per_step(cell, describe(cell.dataset), device)
         left = len(config.tier.seeds) - done
-        yield Estimate(
-            cell, per_step, left * cell.training["steps"] * per_step, cell.dataset in cell.recipe.published, done
-        )
+        per_step = seconds_per_step(cell, describe(cell.dataset), device, left) if left else 0.0
+        yield Estimate(cell, per_step, cell.training["steps"] * per_step, cell.dataset in cell.recipe.published, done)
 
 
 def ordered(found: Sequence[Estimate]) -> list[Estimate]:
@@ -53,25 +53,27 @@ def ordered(found: Sequence[Estimate]) -> list[Estimate]:
     return sorted((e for e in found if e.seconds), key=lambda e: (not e.published, e.seconds, e.cell.dataset))
 
 
-def seconds_per_step(cell: Cell, info: Info, device: torch.device) -> float:
-    """Loss, gradients and optimiser of one batch."""
+def seconds_per_step(cell: Cell, info: Info, device: torch.device, seeds: int) -> float:
+    """One optimiser step of ``seeds`` seeds, side by side if they train so."""
     training = Training(**cell.training)
-    torch.manual_seed(0)
-    model = build(cell.recipe.family, _spec(info), **cell.model).to(device).train()
-    optimizer = optimizer_for(model, training)
     rows = _rows(info, training.batch).to(device)
+    torch.manual_seed(0)
+    models = [build(cell.recipe.family, _spec(info), **cell.model).to(device) for _ in range(seeds)]
+    together = seeds > 1 and side_by_side(models[0], rows)
+    models = models if together else models[:1]
+    streams = [{"batch order": i, "noise": i, "evaluation": i} for i in range(len(models))]
+    trainer = Trainer(models, training, rows, rows, streams)
 
     def step() -> float:
-        started = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        model.loss(rows).backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+        started = synchronised_seconds(device)
+        trainer.advance()
+        return synchronised_seconds(device) - started
 
     first = step()  # allocates and initialises
-    return min(step() for _ in range(1 if first > 1 else TIMED))
+    for _ in range(WARM_STEPS if device.type == "cuda" and first < SLOW else 0):
+        step()
+    best = min(step() for _ in range(1 if first > SLOW else TIMED))
+    return best if together else seeds * best
 
 
 def _spec(info: Info) -> DataSpec:

@@ -9,7 +9,9 @@ from bench.errors import UserError, nearest
 from bench.speed.fidelity import TOLERANCE, agreements
 from bench.speed.measure import Timing, measure
 from bench.speed.rows import PEERS, ROWS
+from bench.speed.seeds import measure_seeds
 
+SEEDS_HEADER = ("row", "D", "seeds", "one ms", "one recorded ms", "together ms", "together / one", "recording s")
 HEADER = ("row", "D", "system", "train ms", "x floor", "density ms", "sample ms", "sample / density", "round trip")
 
 
@@ -23,6 +25,18 @@ def timings(
     yield from _head(HEADER, fmt)
     for found in measure(names or list(ROWS), sizes, peers or PEERS, batch, rounds, select_device(device)):
         yield _line(_cells(found), fmt)
+
+
+def seed_timings(
+    names: Sequence[str], dims: str, seeds: int, *, fmt: str, batch: int, rounds: int, device: str
+) -> Iterator[str]:
+    """A header and one line per row and dimension: one seed beside several trained together."""
+    _known(names, ROWS, "row")
+    sizes = _sizes(dims)
+    yield from _head(SEEDS_HEADER, fmt)
+    for t in measure_seeds(names or list(ROWS), sizes, seeds, batch, rounds, select_device(device)):
+        numbers = (t.one, t.recorded, t.together, t.per_one, t.recording)
+        yield _line((t.row, str(t.dim), str(t.seeds), *("" if n is None else f"{n:.2f}" for n in numbers)), fmt)
 
 
 def fidelity(names: Sequence[str], fmt: str) -> str:

@@ -165,3 +165,27 @@ def test_a_record_that_breaks_the_schema_is_refused(prepared: Config, tmp_path: 
     with pytest.raises(UserError, match="metrics.kl_to_truth.uncertainty"):
         records.write(record, tmp_path / "seed0.json")
     assert not (tmp_path / "seed0.json").exists()
+
+
+def test_a_cell_of_fewer_steps_is_reduced_and_its_schedule_with_it(prepared: Config) -> None:
+    cell = small_cell()
+    cell = dataclasses.replace(cell, training={**cell.training, "halve_every": 10})
+    shorter = cell.shortened(8)
+    assert dict(shorter.training) == {**cell.training, "steps": 8, "halve_every": 4}
+    record = train(shorter, prepared)
+    assert record["cost"]["steps"] == 8 and record["comparability"]["flags"] == ["reduced"]
+    assert record["comparability"]["budget"] == "8 of 20 steps, the schedule compressed"
+    assert cell.shortened(20) is cell
+
+
+def test_repetitions_that_train_together_get_a_record_each(prepared: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; the same runs one by one end nearly the same."""
+    config = dataclasses.replace(prepared, tier=dataclasses.replace(prepared.tier, seeds=(0, 1)))
+    apart = cells.train_cell(small_cell(), config, lambda runs: None, lambda line: None)
+    monkeypatch.setattr(cells, "side_by_side", lambda model, batch: True)
+    together = cells.train_cell(small_cell(), config, lambda runs: None, lambda line: None)
+    assert [r["run"]["seed"] for r in together] == [0, 1]
+    for one, other in zip(apart, together, strict=True):
+        assert (one["cost"]["seeds_together"], other["cost"]["seeds_together"]) == (1, 2)
+        values = [r["metrics"]["log_likelihood"]["value"] for r in (one, other)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3)

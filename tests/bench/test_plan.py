@@ -23,15 +23,17 @@ def estimate(row: str, dataset: str, seconds: float, published: bool) -> plan.Es
     return plan.Estimate(cell, seconds / 10, seconds, published, 0)
 
 
-def test_an_estimate_is_steps_times_seeds_that_are_left(config: Config) -> None:
+def test_an_estimate_is_that_of_the_seeds_that_are_left(config: Config) -> None:
     cell = recipes.cell("gaussian", "breast-cancer", config.tier)
     (whole,) = plan.estimates([cell], config)
-    assert whole.seconds == pytest.approx(3 * 300 * whole.seconds_per_step) and whole.seconds_per_step > 0
+    assert whole.seconds == pytest.approx(300 * whole.seconds_per_step) and whole.seconds_per_step > 0
     folder = config.cell_folder("gaussian", "breast-cancer")
     folder.mkdir(parents=True)
-    (folder / "seed1.json").write_text("{}")
-    (rest,) = plan.estimates([cell], config)
-    assert rest.done == 1 and rest.seconds == pytest.approx(2 * 300 * rest.seconds_per_step)
+    for left in (2, 1, 0):
+        (folder / f"seed{left}.json").write_text("{}")
+        (rest,) = plan.estimates([cell], config)
+        assert rest.done == 3 - left and (rest.seconds > 0) == (left > 0)
+        assert rest.seconds == pytest.approx(300 * rest.seconds_per_step)
 
 
 def test_cells_beside_print_come_first_then_the_quickest_and_complete_ones_not_at_all() -> None:

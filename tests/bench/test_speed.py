@@ -51,7 +51,7 @@ def test_peers_have_the_architecture_of_the_row(row: str) -> None:
 
 def test_the_race_tells_twice_the_work() -> None:
     a = torch.randn(200, 200)
-    seconds = race({"one": lambda: a @ a, "four": lambda: [a @ a for _ in range(4)]}, rounds=5, seconds=0.01)
+    seconds = race({"one": lambda: a @ a, "four": lambda: [a @ a for _ in range(4)]}, rounds=40, seconds=0.005)
     assert 2 < seconds["four"] / seconds["one"] < 8
 
 
@@ -85,3 +85,13 @@ def test_the_check_says_same() -> None:
 def test_mistakes_are_one_line(arguments: tuple[str, ...], line: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2 and line in result.output
+
+
+def test_seeds_together_are_timed_beside_one() -> None:
+    done = run("rq-nsf-c", "--seeds", "2", "--dims", "3", "--rounds", "1", "--batch", "16", "--format", "csv")
+    assert done.exit_code == 0, done.output
+    (line,) = csv.DictReader(done.output.splitlines())
+    assert line["seeds"] == "2" and float(line["one ms"]) > 0 and float(line["together ms"]) > 0
+    ratio = float(line["together ms"]) / float(line["one ms"])
+    assert float(line["together / one"]) == pytest.approx(ratio, abs=0.02)
+    assert line["one recorded ms"] == line["recording s"] == "", "there are no CUDA graphs on a CPU"

@@ -225,7 +225,7 @@ def test_a_file_without_a_hash_is_sealed_on_first_sight_and_then_held_to_it(fetc
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(raw, tmp_path):
-    """The command line prints it in one line (``bench.cli.OneLineErrors``)."""
+    """The command line prints it in one line (``bench.options.OneLineErrors``)."""
     put(raw.parent / "file")
     with pytest.raises(NotADirectoryError):
         fetch_pin(a_pin(), Store(raw.parent / "file" / "raw"), PATIENCE)
