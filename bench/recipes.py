@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +23,10 @@ SECTIONS = ("model", "training", "evaluation")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row as its file states it; ``tiers`` names its cells."""
+    """A row as its file states it; ``tiers`` names its cells.
+
+    ``oracle``: independent implementation -> where the row is held against it, or "none" -> what it is held against.
+    """
 
     id: str
     row: str
@@ -34,6 +37,7 @@ class Recipe:
     tiers: Mapping[str, Mapping]
     published: Mapping[str, Mapping]
     content: Mapping[str, object]
+    oracle: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,16 @@ class Cell:
     training: Mapping[str, object]
     evaluation: Mapping[str, object]
     notes: tuple[str, ...]
+    whole: int | None = None  # the steps of the recipe, where this cell is to take fewer
+
+    def shortened(self, steps: int) -> Cell:
+        """The same cell with a schedule compressed to ``steps``; one that takes no more stays as it is."""
+        whole = self.training["steps"]
+        if steps >= whole:
+            return self
+        halve = self.training.get("halve_every")
+        schedule = {"steps": steps} | ({"halve_every": max(1, round(halve * steps / whole))} if halve else {})
+        return replace(self, training={**self.training, **schedule}, whole=whole)
 
     def settings(self) -> dict:
         """What determines the cell's numbers, apart from code and data; hashed into the record."""
@@ -90,6 +104,7 @@ def _recipe(name: str, raw: Mapping[str, dict]) -> Recipe:
         tiers={tier: level | {"datasets": _with_parts(level["datasets"])} for tier, level in tiers.items()},
         published=content.get("published", {}),
         content=content,
+        oracle=content.get("oracle", {}),
     )
 
 

@@ -11,8 +11,8 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.ensemble import Alone, Groups, Stacked
+from bench.member import Batches, Curve, Member, Plateau
 from bench.paths import replacing
 from bench.recording import Recorded
 from models.layer import Model
@@ -39,6 +40,7 @@ class Training:
     weight_decay: float = 0.0
     schedule: str = "constant"
     halve_every: int | None = None  # steps after which the learning rate is halved, again and again
+    plateau: Mapping[str, float] | None = None  # the fields of a ``Plateau``
     clip: float | None = None
     ema: float | None = None
     validate_every: int | None = None  # None: ten times per run
@@ -56,22 +58,6 @@ class Training:
         return self.validate_every or max(1, self.steps // 10)
 
 
-@dataclass
-class Curve:
-    """Validation score, nats per example (lower is better), with the steps and seconds that led to it."""
-
-    steps: list[int] = field(default_factory=list)
-    nats: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def within(self, nats: float = 0.1) -> tuple[int, float] | None:
-        """First step and second at which the curve is within ``nats`` of its best value."""
-        if not self.nats:
-            return None
-        reached = next(i for i, value in enumerate(self.nats) if value <= min(self.nats) + nats)
-        return self.steps[reached], self.seconds[reached]
-
-
 @dataclass(frozen=True)
 class Outcome:
     model: Model
@@ -80,37 +66,6 @@ class Outcome:
     seconds: float  # of training, of all seeds that trained together
     stopped: bool = False  # by a budget, before the steps or the patience of the recipe were spent
     diverged: str | None = None  # where the loss or the score ceased to be finite
-
-
-class Batches:
-    """Mini-batches without replacement, reshuffled each epoch, as row numbers; its state fits in a checkpoint."""
-
-    def __init__(self, data: Tensor, size: int, seed: int) -> None:
-        if size > len(data):
-            raise ValueError(f"batch: {size} is larger than the {len(data)} training rows; choose a smaller batch")
-        self.rows, self.size = len(data), size
-        self.generator = torch.Generator(device=data.device).manual_seed(seed)
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        self.epoch_start = self.generator.get_state()
-        self.order = torch.randperm(self.rows, generator=self.generator, device=self.generator.device)
-        self.position = 0
-
-    def next(self) -> Tensor:
-        if self.position + self.size > self.rows:
-            self._shuffle()
-        found = self.order[self.position : self.position + self.size]
-        self.position += self.size
-        return found
-
-    def state_dict(self) -> dict:
-        return {"epoch_start": self.epoch_start, "position": self.position}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.generator.set_state(state["epoch_start"])
-        self._shuffle()
-        self.position = state["position"]
 
 
 def optimizer_for(groups: Groups, training: Training) -> torch.optim.Optimizer:
@@ -132,35 +87,6 @@ def optimizer_for(groups: Groups, training: Training) -> torch.optim.Optimizer:
         weight_decay=training.weight_decay,
         **options,
     )
-
-
-@dataclass
-class Member:
-    """What the loop keeps of one seed: where its batches are, how it scored, how it ended."""
-
-    batches: Batches
-    evaluation_seed: int
-    curve: Curve = field(default_factory=Curve)
-    best: dict | None = None
-    best_nats: float = math.inf
-    stale: int = 0  # validations since the best one
-    ended: int | None = None  # the step after which it is trained no further
-    diverged: str | None = None
-
-    STATE = ("best", "best_nats", "stale", "ended", "diverged")
-
-    def state_dict(self) -> dict:
-        kept = {name: getattr(self, name) for name in self.STATE}
-        return kept | {"batches": self.batches.state_dict(), "curve": dict(self.curve.__dict__)}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.batches.load_state_dict(state["batches"])
-        self.curve = Curve(**state["curve"])
-        for name in self.STATE:
-            setattr(self, name, state[name])
-
-    def diverge(self, step: int, reason: str) -> None:
-        self.ended, self.diverged = step, reason
 
 
 class Trainer:
@@ -243,8 +169,8 @@ class Trainer:
         """One step of every seed; the losses, (seeds,), without gradients."""
         self.together.set_progress(self.step / self.training.steps)
         decay = self.training.decay(self.step)
-        for group in self.optimizer.param_groups:
-            _set_rate(group, self.training.lr * decay)
+        for group, member in zip(self.optimizer.param_groups, self.members, strict=True):
+            _set_rate(group, self.training.lr * decay * member.rate)
         batch = self.train[torch.stack([member.batches.next() for member in self.members])]
         losses = self.move(batch)
         self.step += 1
@@ -295,6 +221,8 @@ class Trainer:
         member.curve.steps.append(self.step)
         member.curve.nats.append(nats)
         member.curve.seconds.append(self.seconds)
+        if self.training.plateau is not None:
+            member.slow_down(Plateau(**self.training.plateau), nats < member.best_nats)
         if nats < member.best_nats or self.training.select == "last":
             member.best, member.best_nats, member.stale = copy.deepcopy(model.state_dict()), nats, 0
         else:

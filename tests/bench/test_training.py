@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.training import Batches, Curve, Outcome, Trainer, Training
+from bench.member import Batches, Curve, Member, Plateau
+from bench.training import Outcome, Trainer, Training
 from models.base import StandardNormal
 from models.flows.normalization import BatchNorm
 from models.layer import ChainModel, Layer, Model
@@ -93,6 +94,7 @@ def same_bits(a: Outcome, b: Outcome) -> bool:
         {"schedule": "cosine", "clip": 1.0},
         {"optimizer": "adamax"},
         {"optimizer": "amsgrad", "halve_every": 7},
+        {"lr": 1.0, "plateau": {"patience": 0}},
     ],
 )
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, changes: dict) -> None:
@@ -182,6 +184,29 @@ def test_the_learning_rate_is_halved_and_follows_a_cosine() -> None:
     halved = Training(steps=20, halve_every=5)
     assert [halved.decay(step) for step in (0, 4, 5, 10, 19)] == [1, 1, 0.5, 0.25, 0.125]
     assert Training(steps=20, schedule="cosine", halve_every=10).decay(10) == pytest.approx(0.25)
+
+
+def test_a_plateau_lowers_the_rate_as_the_library_does() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(200).cumsum(0).abs().tolist()
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    library = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=3, cooldown=2, min_lr=0.05, threshold=0.0
+    )
+    member, best = Member(Batches(torch.zeros(4, 1), 2, seed=0), 0), math.inf
+    for score in scores:
+        library.step(score)
+        member.slow_down(Plateau(factor=0.5, patience=3, cooldown=2, least=0.05), score < best)
+        best = min(best, score)
+        assert member.rate == optimizer.param_groups[0]["lr"]
+    assert member.rate == 0.05
+
+
+def test_each_seed_has_its_own_plateau() -> None:
+    together, alone = side_by_side(3, lr=0.3, steps=200, plateau={"patience": 1})
+    together.run()
+    assert [member.rate for member in together.members] == [(run.run(), run.members[0].rate)[1] for run in alone]
+    assert len({member.rate for member in together.members}) > 1
 
 
 def test_batch_norm_ends_with_the_statistics_of_the_whole_training_set() -> None:
