@@ -277,13 +277,14 @@ def speed(
 
 
 @cli.command()
+@click.option("--add", is_flag=True, help="Keep the frozen cells that this run has not.")
 @run_options
-def freeze(**options: object) -> None:
+def freeze(add: bool, **options: object) -> None:
     """Promote a run's records to paper_tables/ and render the committed tables from them."""
     from bench.freeze import freeze as promote
 
     config = configuration.load(options)
-    for line in promote(config.run_folder, config.tier.name, keep=_wanted(config)):
+    for line in promote(config.run_folder, config.tier.name, keep=_wanted(config), add=add):
         click.echo(line)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench import drift, freeze
 from bench.errors import UserError
+from bench.paths import PAPER_TABLES
 from tests.bench import records_factory as factory
 
 
@@ -48,6 +49,28 @@ def test_a_cell_that_the_new_run_lacks_is_no_longer_frozen(run: Path, tmp_path: 
     freeze.freeze(run, "quick", target)
     assert not (target / "records" / "quick" / "checkerboard" / "realnvp").exists()
     assert drift.rendered("quick", target) == []
+
+
+def test_added_cells_replace_their_own_and_leave_the_others(run: Path, tmp_path: Path) -> None:
+    target, cells = tmp_path / "paper", run / "cells"
+    freeze.freeze(run, "quick", target)
+    before = content(target / "records" / "quick")
+    (again, *others) = sorted((cells / "checkerboard").iterdir())
+    for path in [p for folder in others for p in folder.iterdir()]:
+        path.unlink()
+    for path in sorted(again.glob("*.json"))[1:]:
+        path.unlink()  # a cell is replaced whole: its seeds belong together
+    lines = freeze.freeze(run, "quick", target, add=True)
+    after = content(target / "records" / "quick")
+    gone = {name for name in before if name.startswith(f"checkerboard/{again.name}/")} - after.keys()
+    assert gone and before.keys() - after.keys() == gone
+    assert f"{len(before) - len(gone) - len(content(cells))} more stay" in lines[0]
+    assert drift.rendered("quick", target) == []
+
+
+@pytest.mark.parametrize("tier", [folder.name for folder in (PAPER_TABLES / "records").iterdir()])
+def test_the_committed_tables_are_those_of_the_committed_records(tier: str) -> None:
+    assert drift.rendered(tier) == []
 
 
 def test_nothing_to_freeze_and_a_foreign_tier_are_refused(run: Path, tmp_path: Path) -> None:
