@@ -94,6 +94,7 @@ def _likelihoods(
         if headline:
             found.cost["likelihood_passes"] = passes.network / math.ceil(len(rows) / settings.batch)
             found.cost["seconds_per_1000_likelihoods"] = 1000 * seconds / len(rows)
+            found.series["log_likelihood_by_block"] = metrics.by_block(values)
             found.arrays["log_prob"] = values.float().numpy()
             found.gates["finite scores"] = gates.all_finite(values, "test scores")
         if data.density is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor
 
 from bench.datasets.densities.analytic import AnalyticDensity
-from bench.records import Metric
+from bench.records import Metric, finite
 
 HISTOGRAM_CELLS = 40  # per axis: at 10,000 samples the truth itself scores about .15
+BLOCKS = 100  # of test rows, at most: enough for a standard error, few enough to stand in every record
 
 
 def mean_metric(values: Tensor, unit: str, better: str | None, estimator: str) -> Metric:
@@ -20,6 +22,22 @@ def mean_metric(values: Tensor, unit: str, better: str | None, estimator: str) -
     return Metric(
         values.mean().item(), unit, better, len(values), estimator, (error, "standard error of the mean over examples")
     )
+
+
+def by_block(scores: Tensor) -> dict:
+    """Means of the scores of the test rows, (n,) nats, over consecutive blocks of them, as a series of a record.
+
+    Every model scores the same rows in the same order, so block k of one pairs with block k of another; the blocks are
+    consecutive, so that what neighbouring rows share stays within one. ``x`` counts the rows up to the end of each
+    block, whose sizes differ by one at most. Seven digits are those of float32.
+    """
+    blocks = scores.double().tensor_split(min(BLOCKS, len(scores)))
+    return {
+        "x": list(itertools.accumulate(map(len, blocks))),
+        "y": [finite(float(f"{block.mean():.7g}")) for block in blocks],
+        "x_label": "test rows up to the end of the block",
+        "y_label": "mean log-likelihood of the block, nats",
+    }
 
 
 def share_metric(hits: Tensor, estimator: str, better: str | None = "lower") -> Metric:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.tables.layout import Cell, Section
+from bench.tables.ranking import standings
 from bench.tables.summary import (
     LIKELIHOOD_NAMES,
     SIGNS,
+    UNRANKED,
     Marks,
-    best,
+    Standing,
     compact,
     datum,
     ended_well,
@@ -42,23 +44,24 @@ def section(
 ) -> tuple[Section, list]:
     """The grid of one data set and the long-form rows of the same; columns without a value are left out."""
     shown = [c for c in columns if any(summarise(found, c.metric) for found in rows.values())]
-    leaders = {c.metric: set() if c.cost else best(rows, c.metric, c.samples) for c in shown}
+    unranked = dict.fromkeys(rows, UNRANKED)
+    places = {c.metric: unranked if c.cost else standings(rows, c.metric, c.samples) for c in shown}
     ranked = sorted(rows, key=lambda row: order(rows[row]))
-    lines = [_line(rows[row], shown, leaders, marks) for row in ranked]
-    data = [datum(rows[r], c.metric, r in leaders[c.metric], marks.letter(rows[r])) for r in ranked for c in shown]
+    lines = [_line(rows[row], shown, places, marks) for row in ranked]
+    data = [datum(rows[r], c.metric, places[c.metric][r], marks.letter(rows[r])) for r in ranked for c in shown]
     header = ("row", "family", "likelihood", *(c.title for c in shown), "seeds")
     return Section(dataset, header, tuple(lines), text_columns=3), data
 
 
 def _line(
-    records: Sequence[dict], columns: Sequence[Column], leaders: Mapping[str, set[str]], marks: Marks
+    records: Sequence[dict], columns: Sequence[Column], places: Mapping[str, Mapping[str, Standing]], marks: Marks
 ) -> tuple[Cell, ...]:
     run, kind = records[0]["run"], likelihood_kind(records)
     noted = marks.of(records, f"{run['name']}, {run['dataset']}: ")
     ended = any(r["status"] == "ok" for r in records)
     name = Cell(run["name"], marks=(marks.letter(records), *noted), tone="failed" if noted else "")
     lead = (name, Cell(run["group"]), Cell(LIKELIHOOD_NAMES[kind] if ended else records[0]["status"]))
-    return (*lead, *(value(records, c, run["row"] in leaders[c.metric]) for c in columns), seeds(records))
+    return (*lead, *(value(records, c, places[c.metric][run["row"]].bold) for c in columns), seeds(records))
 
 
 def seeds(records: Sequence[dict]) -> Cell:

@@ -9,7 +9,8 @@ from bench.records import by_cell
 from bench.tables import published
 from bench.tables.grid import Column, section
 from bench.tables.layout import Table
-from bench.tables.summary import COLUMNS, RANKING, SIGN_LEGEND, SPREAD, Marks
+from bench.tables.ranking import RANKING
+from bench.tables.summary import COLUMNS, SIGN_LEGEND, SPREAD, Marks
 from bench.tables.verdict import RULE
 
 SHOWN = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.records import values
@@ -13,7 +13,6 @@ GROUPS = (
     "baseline", "normalizing flow", "continuous flow", "autoregressive", "VAE", "diffusion", "score-based",
     "flow matching", "SurVAE flow", "stochastic normalizing flow", "DiffFlow", "GAN",
 )  # fmt: skip
-MIN_SEEDS = 3
 SIGNS = {"exact": "", "lower_bound": "≥ ", "importance_bound": "≥ ", "ode": "≈ ", "none": ""}
 FLIPPED = {"≥ ": "≤ "}
 LIKELIHOOD_NAMES = {
@@ -21,11 +20,6 @@ LIKELIHOOD_NAMES = {
     "none": "none",
 }  # fmt: skip
 SPREAD = "Mean over seeds ± standard deviation over seeds; the number of seeds in brackets or in its own column."
-RANKING = (
-    "Bold: best of its comparability class (superscript letter), and those the seeds do not tell apart from it "
-    "(difference within two standard errors); none where these are more than half of the class. Ranked only with three "
-    "or more seeds and no failed gate."
-)
 SIGN_LEGEND = "≥ and ≤: a bound; ≈: an ODE estimate; no sign: exact."
 
 
@@ -45,6 +39,22 @@ class Summary:
         """Of the mean: over seeds, and no less than the finite test set leaves."""
         seeds = 0.0 if self.sd is None else self.sd / self.n**0.5
         return max(seeds, self.evaluation_error or 0.0) if self.sd is not None else self.evaluation_error
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row in its comparability class: how far ``behind`` the best, the metric's unit, 0 for the best itself.
+
+    ``error`` is the standard error of that difference, of the ``kind`` named; a row that is not ranked has neither.
+    """
+
+    behind: float | None = None
+    error: float | None = None
+    kind: str | None = None
+    bold: bool = False
+
+
+UNRANKED = Standing()
 
 
 def summarise(records: Sequence[dict], metric: str) -> Summary | None:
@@ -117,28 +127,6 @@ def comparability(records: Sequence[dict], samples_only: bool = False) -> tuple[
     return tuple((name, ", ".join(shared[name]) if name == "flags" else str(shared[name])) for name in fields)
 
 
-def best(cells: Mapping[str, Sequence[dict]], metric: str, samples_only: bool = False) -> set[str]:
-    """The rows in bold: see ``RANKING``."""
-    classes: dict[tuple, list[tuple[str, Summary]]] = {}
-    for row, records in cells.items():
-        found = summarise(records, metric)
-        uniform = len({comparability([r], samples_only) for r in records}) == 1
-        if found and found.n >= MIN_SEEDS and found.better and uniform and not failures(records):
-            classes.setdefault(comparability(records, samples_only), []).append((row, found))
-    found = [(members, _leaders(members)) for members in classes.values()]
-    return {row for members, leaders in found if 2 * len(leaders) <= len(members) for row in leaders}
-
-
-def _leaders(members: Sequence[tuple[str, Summary]]) -> list[str]:
-    sign = 1 if members[0][1].better == "higher" else -1
-    top = max((s for _, s in members), key=lambda s: sign * s.mean)
-
-    def tied(s: Summary) -> bool:
-        return abs(s.mean - top.mean) <= 2 * ((s.sd**2 / s.n + top.sd**2 / top.n) ** 0.5)
-
-    return [row for row, s in members if s is top or tied(s)]
-
-
 def failures(records: Sequence[dict]) -> list[str]:
     """One line for each gate that failed and each seed that did not end well."""
     n = len(records)
@@ -184,18 +172,19 @@ class Marks:
 
 COLUMNS = (
     "dataset", "row", "name", "group", "axis", "metric", "unit", "better", "likelihood", "mean", "sd_over_seeds",
-    "seeds", "best_of_class", "class", "published", "published_error", "published_error_kind", "difference",
-    "tolerance", "verdict", "failures",
+    "seeds", "best_of_class", "behind_best", "behind_best_error", "behind_best_error_kind", "class", "published",
+    "published_error", "published_error_kind", "difference", "tolerance", "verdict", "failures",
 )  # fmt: skip
 
 
-def datum(records: Sequence[dict], metric: str, bold: bool = False, mark: str = "", axis: str = "") -> dict:
+def datum(records: Sequence[dict], metric: str, place: Standing = UNRANKED, mark: str = "", axis: str = "") -> dict:
     """The long-form CSV row of one number."""
     run, found = records[0]["run"], summarise(records, metric)
     return {
         "dataset": run["dataset"], "row": run["row"], "name": run["name"], "group": run["group"], "axis": axis,
         "metric": metric, "unit": found and found.unit, "better": found and found.better,
         "likelihood": likelihood_kind(records), "mean": found and found.mean, "sd_over_seeds": found and found.sd,
-        "seeds": found.n if found else 0, "best_of_class": bold, "class": mark,
+        "seeds": found.n if found else 0, "best_of_class": place.bold, "behind_best": place.behind,
+        "behind_best_error": place.error, "behind_best_error_kind": place.kind, "class": mark,
         "failures": "; ".join(failures(records)),
     }  # fmt: skip

@@ -8,14 +8,14 @@ from bench.recipes import Recipe
 from bench.records import by_cell
 from bench.tables import published
 from bench.tables.layout import Cell, Section, Table
+from bench.tables.ranking import RANKING, standings
 from bench.tables.summary import (
     COLUMNS,
-    RANKING,
     SIGN_LEGEND,
     SIGNS,
     SPREAD,
+    UNRANKED,
     Marks,
-    best,
     datum,
     likelihood_kind,
     order,
@@ -48,17 +48,18 @@ def _matrix(cells: Mapping[tuple[str, str], list[dict]], marks: Marks) -> tuple[
     """Rows by data sets."""
     datasets = sorted({dataset for dataset, _ in cells}, key=lambda d: (d not in ("breast-cancer", "photo-patches"), d))
     rows = sorted({row: order(found) for (_, row), found in cells.items()}.items(), key=lambda item: item[1])
-    leaders = {d: best({row: found for (at, row), found in cells.items() if at == d}, METRIC) for d in datasets}
+    places = {d: standings({row: found for (at, row), found in cells.items() if at == d}, METRIC) for d in datasets}
     lines, data = [], []
     for row, _ in rows:
         of_row = {d: cells[d, row] for d in datasets if (d, row) in cells}
         run = next(iter(of_row.values()))[0]["run"]
         line = [Cell(run["name"]), Cell(run["group"])]
         for dataset in datasets:
-            line.append(_cell(of_row.get(dataset), row in leaders[dataset], marks))
+            place = places[dataset].get(row, UNRANKED)
+            line.append(_cell(of_row.get(dataset), place.bold, marks))
             if dataset in of_row:
                 letter = marks.letter(of_row[dataset])
-                data.append(datum(of_row[dataset], METRIC, row in leaders[dataset], letter))
+                data.append(datum(of_row[dataset], METRIC, place, letter))
         lines.append(tuple(line))
     return Section("Ours, by data set", ("row", "family", *datasets), tuple(lines), text_columns=2), data
 

@@ -8,7 +8,8 @@ from bench.recipes import Recipe
 from bench.records import by_cell
 from bench.tables.grid import Column, section
 from bench.tables.layout import Table
-from bench.tables.summary import COLUMNS, RANKING, SIGN_LEGEND, SPREAD, Marks
+from bench.tables.ranking import RANKING
+from bench.tables.summary import COLUMNS, SIGN_LEGEND, SPREAD, Marks
 
 DENSITIES = (
     Column("kl_to_truth", "KL to truth, nats ↓", 3, signed="upper"),

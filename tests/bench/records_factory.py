@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,30 @@ def seeds(
         )
         for seed in range(count)
     ]  # fmt: skip
+
+
+def scored(
+    scores: Sequence[Sequence[float]], row: str, metric: str = "log_likelihood", blocks: int | None = None, **options
+) -> list[dict]:
+    """One record per seed from its scores of every test row, the metric's unit: their mean, and block means in nats.
+
+    ``blocks``: how many; by default each test row is one.
+    """
+    found = []
+    for seed, values in enumerate(np.asarray(scores, dtype=float)):
+        item = record(row, seed=seed, metrics={metric: values.mean()}, **options)
+        bits = -np.log(2) * np.prod(item["data"]["shape"])
+        nats = values * {"log_likelihood": 1.0, "kl_to_truth": -1.0, "bits_per_dim": bits}[metric]
+        item["series"] |= by_block(np.array_split(nats, blocks or len(nats)))
+        item["comparability"]["test_rows"] = len(values)
+        found.append(item)
+    return found
+
+
+def by_block(parts: Sequence[Sequence[float]]) -> dict:
+    """The series that a record keeps of its test rows' log-likelihoods, given block by block."""
+    x, y = np.cumsum([len(part) for part in parts]).tolist(), [float(np.mean(part)) for part in parts]
+    return {"log_likelihood_by_block": {"x": x, "y": y, "x_label": "test rows", "y_label": "nats"}}
 
 
 def recipe(row: str, group: str = "normalizing flow", published: Mapping[str, Mapping] | None = None) -> Recipe:

@@ -67,6 +67,12 @@ def test_each_figure_is_drawn_from_what_is_there(run: tuple[list[dict], Path], t
     assert figures.density_maps("checkerboard", found, tmp_path) is None and figures.curves("rings", found) is None
 
 
+def test_only_validations_are_drawn_as_curves(run: tuple[list[dict], Path]) -> None:
+    found = run[0]
+    more = [r | {"series": factory.by_block([[1e3, 2e3], [3e3]]) | r["series"]} for r in found]
+    assert figures.svg(figures.curves("checkerboard", more)) == figures.svg(figures.curves("checkerboard", found))
+
+
 def test_the_same_figure_is_the_same_bytes(run: tuple[list[dict], Path]) -> None:
     found, cells = run
     assert figures.svg(figures.tradeoff("checkerboard", found)) == figures.svg(figures.tradeoff("checkerboard", found))

@@ -42,6 +42,20 @@ def test_log_mean_exp() -> None:
     assert metrics.log_mean_exp(torch.tensor([1.0, 3.0]).log()) == pytest.approx(math.log(2.0))
 
 
+@pytest.mark.parametrize(("n", "blocks"), [(1, 1), (57, 57), (100, 100), (257, 100), (10_000, 100)])
+def test_block_means_weighted_by_their_rows_are_the_mean(n: int, blocks: int) -> None:
+    scores = 100 + torch.randn(n, generator=torch.Generator().manual_seed(0))
+    found = metrics.by_block(scores)
+    sizes = np.diff([0, *found["x"]])
+    assert (len(sizes), sizes.sum()) == (blocks, n) and sizes.max() - sizes.min() <= 1
+    assert np.average(found["y"], weights=sizes) == pytest.approx(scores.double().mean().item(), rel=5e-7)
+    assert found["y"][0] == pytest.approx(scores[: sizes[0]].double().mean().item(), rel=1e-6)
+
+
+def test_a_block_with_a_score_that_is_not_finite_is_null() -> None:
+    assert metrics.by_block(torch.tensor([1.0, -math.inf, math.nan]))["y"] == [1.0, None, None]
+
+
 def test_total_variation_of_true_samples_is_noise_and_of_a_wrong_place_is_one() -> None:
     density = describe("checkerboard").density()
     generator = torch.Generator().manual_seed(0)

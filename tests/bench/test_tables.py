@@ -6,13 +6,16 @@ import csv
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from bench import tables
 from bench.errors import UserError
 from bench.tables.layout import Cell, Section, Table, to_md, to_tex
-from bench.tables.summary import COLUMNS, best, failures, order, summarise, with_spread
+from bench.tables.ranking import PAIRED, UNPAIRED, blocks, paired_variance, standings
+from bench.tables.summary import COLUMNS, failures, order, summarise, with_spread
 from bench.tables.verdict import compare
 from tests.bench import records_factory as factory
 
@@ -77,23 +80,27 @@ def arms(**values: tuple[float, ...]) -> dict[str, list[dict]]:
     return {row.replace("_", "-"): factory.seeds({"kl_to_truth": v}, row, "rings") for row, v in values.items()}
 
 
+def bold(cells: dict[str, list[dict]], metric: str, samples_only: bool = False) -> set[str]:
+    return {row for row, place in standings(cells, metric, samples_only).items() if place.bold}
+
+
 def test_bold_is_the_best_and_what_the_seeds_do_not_tell_from_it() -> None:
     cells = arms(a=(1.0, 1.1, 0.9), b=(1.05, 1.15, 0.95), c=(2.0, 2.1, 1.9), d=(3.0, 3.1, 2.9))
-    assert best(cells, "kl_to_truth") == {"a", "b"}
+    assert bold(cells, "kl_to_truth") == {"a", "b"}
 
 
 def test_nothing_is_bold_where_most_are_tied() -> None:
-    assert best(arms(a=(1.0,) * 3, b=(1.0,) * 3, c=(2.0,) * 3), "kl_to_truth") == set()
+    assert bold(arms(a=(1.0,) * 3, b=(1.0,) * 3, c=(2.0,) * 3), "kl_to_truth") == set()
 
 
 def test_fewer_than_three_seeds_are_not_ranked() -> None:
-    assert best(arms(a=(1.0, 1.1), b=(2.0, 2.1, 2.2)), "kl_to_truth") == set()
+    assert bold(arms(a=(1.0, 1.1), b=(2.0, 2.1, 2.2)), "kl_to_truth") == set()
 
 
 def test_a_failed_gate_is_not_ranked_and_says_why() -> None:
     cells = arms(a=(1.0,) * 3, b=(2.0,) * 3, c=(3.0,) * 3)
     cells["a"][1]["gates"] = {"integrates to one": {"passed": False, "detail": "integral 0.9"}}
-    assert best(cells, "kl_to_truth") == {"b"}
+    assert bold(cells, "kl_to_truth") == {"b"}
     assert failures(cells["a"]) == ["gate `integrates to one` failed in 1 of 3 seeds: integral 0.9"]
 
 
@@ -101,8 +108,122 @@ def test_likelihood_kinds_are_never_ranked_against_each_other_but_samples_are() 
     cells = arms(a=(2.0,) * 3, b=(3.0,) * 3)
     for row, value in (("c", 0.5), ("d", 1.0)):
         cells[row] = factory.seeds({"kl_to_truth": (value,) * 3}, row, "rings", likelihood="lower_bound")
-    assert best(cells, "kl_to_truth") == {"a", "c"}
-    assert best(cells, "kl_to_truth", samples_only=True) == {"c"}
+    assert bold(cells, "kl_to_truth") == {"a", "c"}
+    assert bold(cells, "kl_to_truth", samples_only=True) == {"c"}
+
+
+# --- paired differences ----------------------------------------------------------------------------------------------
+
+
+def scores(mean: float, rows: np.ndarray, spread: float = 0.01) -> np.ndarray:
+    """Three seeds' scores of every test row: what the rows have in common, and ``mean`` give or take ``spread``."""
+    centred = rows - rows.mean()
+    return mean + centred + spread * np.array([[-1.0], [0.0], [1.0]])
+
+
+def noise(seed: int, n: int = 400, sd: float = 1.0) -> np.ndarray:
+    return sd * np.random.default_rng(seed).standard_normal(n)
+
+
+def field(**of: np.ndarray) -> dict[str, list[dict]]:
+    """Those rows, and two far below them, so that a tie of two is not most of the class."""
+    rest = {name: scores(-50.0 - i, noise(9)) for i, name in enumerate("yz")}
+    return {row: factory.scored(found, row) for row, found in {**of, **rest}.items()}
+
+
+def unpaired(cells: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    return {row: [r | {"series": {}} for r in found] for row, found in cells.items()}
+
+
+def test_rows_that_seeds_tell_apart_are_tied_where_the_test_rows_do_not() -> None:
+    cells = field(a=scores(0.0, noise(0)), b=scores(-0.1, noise(1)))  # SE .07 of the paired difference, .008 of seeds
+    assert bold(unpaired(cells), "log_likelihood") == {"a"}
+    assert bold(cells, "log_likelihood") == {"a", "b"}
+
+
+def test_rows_that_differ_alike_everywhere_are_told_apart_though_each_score_is_uncertain() -> None:
+    hard_and_easy = noise(0, sd=10.0)  # .5 of standard error in either mean, none in their difference
+    cells = field(a=scores(0.0, hard_and_easy), b=scores(-0.1, hard_and_easy + noise(1, sd=0.1)))
+    assert bold(cells, "log_likelihood") == {"a"}
+    cells["b"] = factory.scored(scores(-0.1, noise(2, sd=10.0)), "b")
+    assert bold(cells, "log_likelihood") == {"a", "b"}
+
+
+@pytest.mark.parametrize("metric", ["log_likelihood", "kl_to_truth", "bits_per_dim"])
+def test_the_standard_error_is_that_of_paired_examples_and_of_seeds(metric: str) -> None:
+    a, b = np.random.default_rng(0).standard_normal((2, 3, 40)) + [[[0.0]], [[5.0]]]
+    cells = {row: factory.scored(found, row, metric, kind="image") for row, found in (("a", a), ("b", b))}
+    variance = (a.mean(0) - b.mean(0)).var(ddof=1) / 40 + sum(x.mean(1).var(ddof=1) / 3 for x in (a, b))
+    worse = "a" if metric == "log_likelihood" else "b"
+    found = standings(cells, metric)
+    assert found[worse].behind == pytest.approx(abs(a.mean() - b.mean())) and found[worse].kind == PAIRED
+    assert found[worse].error == pytest.approx(variance**0.5)
+    best = found["b" if worse == "a" else "a"]
+    assert (best.behind, best.error, best.kind) == (0.0, None, None)
+
+
+def test_blocks_of_unequal_size_weigh_by_their_rows() -> None:
+    """As least squares with weights n_k fits a constant to the differences."""
+    cells = [factory.scored(scores(0.0, noise(seed, 250)), "row", blocks=100) for seed in (0, 1)]
+    a, b = (blocks(cell, "log_likelihood") for cell in cells)
+    sizes = np.diff([0, *a.ends])
+    assert set(sizes) == {2, 3}
+    constant = np.polyfit(np.zeros(100), np.subtract(a.means, b.means), 0, w=np.sqrt(sizes), cov=True)
+    assert paired_variance(a, b) == pytest.approx(constant[1].item())
+
+
+def _without_blocks(record: dict) -> None:
+    record["series"] = {}
+
+
+def _not_finite(record: dict) -> None:
+    record["series"]["log_likelihood_by_block"]["y"][3] = None
+
+
+def _other_content(record: dict) -> None:
+    record["data"] = record["data"] | {"md5": "e" * 32}
+
+
+def _other_blocks(record: dict) -> None:
+    record["series"] = factory.by_block(np.zeros((2, 200)))
+
+
+@pytest.mark.parametrize("change", [_without_blocks, _not_finite, _other_content, _other_blocks])
+@pytest.mark.parametrize("seeds", [[1], [0, 1, 2]])
+def test_what_does_not_pair_is_left_to_the_seeds(change: Callable[[dict], None], seeds: list[int]) -> None:
+    cells = field(a=scores(0.0, noise(0)), b=scores(-0.1, noise(1)))
+    for seed in seeds:
+        change(cells["b"][seed])
+    place = standings(cells, "log_likelihood")["b"]
+    assert place.kind == UNPAIRED and place.error == pytest.approx((2 * 0.01**2 / 3) ** 0.5)
+    assert bold(cells, "log_likelihood") == {"a"}
+
+
+def test_another_number_of_test_rows_never_pairs() -> None:
+    a, b = (factory.scored(scores(0.0, noise(seed)), "row") for seed in (0, 1))
+    for record in b:
+        record["comparability"]["test_rows"] = 10_000
+    assert paired_variance(blocks(a, "log_likelihood"), blocks(b, "log_likelihood")) is None
+
+
+def test_metrics_of_samples_and_second_estimates_are_left_to_the_seeds() -> None:
+    for metric in ("total_variation", "log_likelihood_importance_bound"):
+        cells = field(a=scores(0.0, noise(0)), b=scores(-0.1, noise(1)))
+        for found in cells.values():
+            for record in found:
+                record["metrics"][metric] = factory.metric(metric, record["metrics"]["log_likelihood"]["value"])
+        assert {place.kind for place in standings(cells, metric).values()} == {None, UNPAIRED}
+
+
+def test_the_long_form_says_how_far_behind_the_best_and_by_what_error() -> None:
+    cells = {"a": scores(0.0, noise(0)), "b": scores(-0.1, noise(1))}
+    records = [r for row, x in cells.items() for r in factory.scored(x, row, kind="tabular", dataset="power")]
+    records += factory.seeds({"log_likelihood": (0.0, 0.0)}, "c", "power", kind="tabular")
+    found = {r["row"]: r for r in rows(tables.render("tabular", records, "quick", "csv", recipes={}))}
+    shown = {row: [r[f"behind_best{part}"] for part in ("", "_error", "_error_kind")] for row, r in found.items()}
+    assert shown["a"] == ["0", "", ""] and shown["c"] == ["", "", ""]
+    place = standings({row: [r for r in records if r["run"]["row"] == row] for row in "ab"}, "log_likelihood")["b"]
+    assert shown["b"] == ["0.1", f"{place.error:.6g}", PAIRED]
 
 
 def test_rows_are_ordered_by_family_then_name_with_numbers_by_value() -> None:
