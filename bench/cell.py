@@ -16,7 +16,7 @@ import torch
 
 from bench import provenance, records
 from bench.config import Config
-from bench.datasets.base import DataSet, load
+from bench.datasets.base import DataSet, check_rows, load
 from bench.device import select_device
 from bench.ensemble import side_by_side
 from bench.errors import UserError
@@ -55,7 +55,9 @@ def load_data(config: Config, dataset: str) -> DataSet:
     folder = config.prepared(dataset)
     if not (folder / "meta.json").exists():
         raise UserError(f"{folder} is not prepared; run `relaxbench prepare {dataset} --tier {config.tier.name}` first")
-    return load(folder)
+    data = load(folder)
+    check_rows(data, folder)
+    return data
 
 
 def train_cell(
@@ -89,10 +91,11 @@ def run_together(runs: Sequence[Run], progress: Progress | None = None, budget: 
     """Train repetitions of a cell side by side, then evaluate each and write its record."""
     cpu = time.process_time()
     models = [build_model(run) for run in runs]
+    trainer = trainer_of(runs, models)
     for run in runs:
         for suffix in (".json", ".npz", ".pt"):  # what an earlier run left must not stand beside this one's
             run.path.with_suffix(suffix).unlink(missing_ok=True)
-    outcomes, failure = _attempt(runs[0], lambda: fit(runs, models, progress, budget))
+    outcomes, failure = _attempt(runs[0], lambda: trainer.run(checkpoint_path(runs), identity(runs), progress, budget))
     shared = {"cpu_seconds": time.process_time() - cpu, "seeds_together": len(runs)}
     found = [
         _conclude(run, model, outcome, failure, shared)
@@ -137,6 +140,8 @@ def _attempt(run: Run, work: Callable[[], T]) -> tuple[T | None, str | None]:
     the user's mistake."""
     try:
         return work(), None
+    except ValueError as error:  # a setting that only the data show to be wrong
+        raise _mistake(run, error) from None
     except (RuntimeError, ArithmeticError, AssertionError) as error:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(
@@ -170,12 +175,10 @@ def build_model(run: Run) -> Model:
     try:
         return build(run.cell.recipe.family, run.data.spec, **run.cell.model).to(run.device)
     except (ValueError, TypeError) as error:
-        raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
+        raise _mistake(run, error) from None
 
 
-def fit(
-    runs: Sequence[Run], models: Sequence[Model], progress: Progress | None, budget: float = math.inf
-) -> list[Outcome]:
+def trainer_of(runs: Sequence[Run], models: Sequence[Model]) -> Trainer:
     run = runs[0]
     if "steps" not in run.cell.training:
         raise UserError(
@@ -184,10 +187,13 @@ def fit(
     seeds = [{axis: run.seed(axis) for axis in ("batch order", "noise", "evaluation")} for run in runs]
     train, val = (split.to(run.device) for split in (run.data.train, run.data.val))
     try:
-        trainer = Trainer(models, Training(**run.cell.training), train, val, seeds)
+        return Trainer(models, Training(**run.cell.training), train, val, seeds)
     except ValueError as error:
-        raise UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}") from None
-    return trainer.run(checkpoint_path(runs), identity(runs), progress, budget)
+        raise _mistake(run, error) from None
+
+
+def _mistake(run: Run, error: Exception) -> UserError:
+    return UserError(f"recipes/{run.cell.row}.yaml on {run.cell.dataset}: {error}")
 
 
 def identity(runs: Sequence[Run]) -> str:

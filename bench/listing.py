@@ -21,13 +21,14 @@ WIDTH = 120
 
 
 def systems(config: Config) -> Rows:
-    """Every recipe, with the data sets it has cells on in the configured tier."""
+    """Every recipe, what it is held against, and the data sets it has cells on in the configured tier."""
     return [
         {
             "row": name,
             "name": recipe.row,
             "group": recipe.group,
             "family": recipe.family,
+            "oracle": dict(recipe.oracle),
             "datasets": list(recipe.tiers.get(config.tier.recipes, {}).get("datasets", {})),
             "source": recipe.source,
         }
@@ -193,5 +194,5 @@ def _dataset_text(row: dict) -> dict:
 
 
 def _short(value: object, width: int) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list | dict) else "" if value is None else str(value)
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -52,6 +52,8 @@ class Logit(Layer):
 
     def __init__(self, alpha: float = 1e-6) -> None:
         super().__init__()
+        if not 0 <= alpha < 0.5:
+            raise ValueError(f"alpha is {alpha}; the logit takes one from 0 up to, not including, 0.5")
         self.alpha = alpha
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -95,6 +97,8 @@ def preprocessing(spec: DataSpec, *, squash: Squash = "standardize", alpha: floa
     """
     layers: list[Layer] = [UniformDequantization(spec.levels)] if spec.levels else []
     if squash == "logit":
+        if not spec.levels:
+            raise ValueError("squash is 'logit', which opens the unit interval of integer data; these are real numbers")
         layers.append(Logit(alpha))
     elif squash == "standardize" and spec.mean is not None and spec.std is not None:
         layers.append(Standardize(spec.mean, spec.std))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import models
+from models.hyperparameters import check
 from models.layer import Model
 
 
@@ -68,7 +69,7 @@ def families() -> dict[str, Builder]:
 
 
 def build(family: str, spec: DataSpec, **hyperparameters: object) -> Model:
-    """Construct a family's model; ValueError, in one line, on an unknown family or hyperparameter."""
+    """Construct a family's model; ValueError, in one line, on an unknown family or a wrong hyperparameter."""
     known = families()
     if family not in known:
         near = difflib.get_close_matches(family, known, 1)
@@ -80,4 +81,5 @@ def build(family: str, spec: DataSpec, **hyperparameters: object) -> Model:
             near = difflib.get_close_matches(name, accepted, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(accepted)}"
             raise ValueError(f"family {family!r} has no hyperparameter {name!r}{hint}")
+    check(known[family], hyperparameters)
     return known[family](spec, **hyperparameters)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.datasets.densities.analytic import AnalyticDensity
 from bench.datasets.info import Kind
+from bench.datasets.readers import check_finite
 from bench.errors import UserError
 from models.registry import DataSpec
 
@@ -39,7 +40,8 @@ class DataSet:
 
 
 def load(folder: Path) -> DataSet:
-    """The data set that ``prepare`` wrote to ``folder``, by memory map. UserError where it is not complete."""
+    """The data set that ``prepare`` wrote to ``folder``, by memory map. UserError where it is not complete, or its rows
+    are of another shape."""
     from bench.datasets.registry import describe
 
     folder = Path(folder)
@@ -48,6 +50,8 @@ def load(folder: Path) -> DataSet:
         splits = {split: _map(folder / f"{split}.npy") for split in ("train", "val", "test")}
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise UserError(f"{folder} holds no complete data set ({error}); delete it and prepare it again") from error
+    for split, rows in splits.items():
+        _check(rows, folder / f"{split}.npy", tuple(meta["shape"]))
     info = describe(meta["name"])
     density = info.density() if info.density else None
     spec = DataSpec(
@@ -69,6 +73,22 @@ def load(folder: Path) -> DataSet:
         preprocessing=meta["preprocessing"],
         labels=_map(labels) if labels.exists() else None,
     )
+
+
+def _check(rows: Tensor, path: Path, shape: tuple[int, ...]) -> None:
+    if rows.shape[1:] != shape:
+        found = tuple(rows.shape[1:])
+        raise UserError(f"{path}: rows of shape {found}, where meta.json has {shape}; {_cure(path.parent)}")
+
+
+def check_rows(data: DataSet, folder: Path) -> None:
+    """UserError that names the first number of ``data``, loaded from ``folder``, that is not finite. Reads it all."""
+    for split in ("train", "val", "test"):
+        check_finite(getattr(data, split).numpy(), str(folder / f"{split}.npy"), cure=_cure(folder))
+
+
+def _cure(folder: Path) -> str:
+    return f"delete {folder} and prepare it again"
 
 
 def _map(path: Path) -> Tensor:

@@ -215,8 +215,8 @@ def read_grey(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not a readable image ({error})") from error
 
 
-def check_finite(rows: np.ndarray, what: str, first: int = 0) -> None:
-    """UserError that names the first row and column (from 0) which is not a finite number.
+def check_finite(rows: np.ndarray, what: str, first: int = 0, cure: str = "correct or replace the raw file") -> None:
+    """UserError that names the first row and column (from 0) which is not a finite number, and the ``cure``.
 
     ``first`` is the number of the first row, where ``rows`` are a block of more.
     """
@@ -228,4 +228,4 @@ def check_finite(rows: np.ndarray, what: str, first: int = 0) -> None:
     if bad.any():
         row, *column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
         place = f"row {first + row}" + (f", column {', '.join(map(str, column))}" if column else "")
-        raise UserError(f"{what}: {rows[(row, *column)]} in {place} (counted from 0); correct or replace the raw file")
+        raise UserError(f"{what}: {rows[(row, *column)]} in {place} (counted from 0); {cure}")

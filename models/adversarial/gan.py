@@ -29,6 +29,8 @@ class GAN(Model):
         self, preprocessing: Chain, generator: nn.Module, discriminator: nn.Module, noise: nn.Module, penalty: float
     ) -> None:
         super().__init__()
+        if penalty < 0:
+            raise ValueError(f"penalty is {penalty}; it takes 0, which is none, or more")
         self.preprocessing, self.noise, self.penalty = preprocessing, noise, penalty
         self.generator, self.discriminator = generator, discriminator
 

@@ -201,9 +201,16 @@ class DDPM(ChainModel):
             return error.mean()
         return (self.diffusion.prior_divergence(x0) - contribution - self.diffusion.steps * term).mean()
 
-    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
-        if not 1 <= self.sampling_steps <= self.diffusion.steps:
+    @property
+    def most_sampling_steps(self) -> int:
+        return self.diffusion.steps
+
+    def check_sampling_steps(self) -> None:
+        if not 1 <= self.sampling_steps <= self.most_sampling_steps:
             raise ValueError(f"sampling_steps is {self.sampling_steps}; this chain takes 1 to {self.diffusion.steps}")
+
+    def sample(self, n: int, context: Tensor | None = None) -> Tensor:
+        self.check_sampling_steps()
         x = self.base.sample(n, context)
         x = self._ancestral(x, context) if self.sampling_steps == self.diffusion.steps else self._strides(x, context)
         return self.chain.layers[0].decode(self.chain.layers[1].to_data(x), context)[0]
@@ -262,4 +269,5 @@ def ddpm(
     first = DiscretizedStep(diffusion, spec.levels) if spec.levels else DiffusionStep(diffusion, 1)
     model = DDPM(diffusion, [] if spec.levels else preprocessing(spec), first, loss, spec.shape)
     model.sampling_steps = steps if sampling_steps is None else sampling_steps
+    model.check_sampling_steps()
     return model

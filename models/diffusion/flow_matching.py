@@ -25,6 +25,8 @@ class FlowMatching(ContinuousModel):
     """
 
     def __init__(self, data_end: Sequence[Layer], flow: ContinuousFlow, shape: Sequence[int], sigma: float) -> None:
+        if not 0 <= sigma < 1:
+            raise ValueError(f"sigma is {sigma}; the paths narrow to it, so it lies from 0 up to, not including, 1")
         super().__init__([Chain(data_end), flow], StandardNormal(shape))
         self.sigma = sigma
 

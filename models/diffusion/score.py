@@ -29,6 +29,8 @@ class VPSDE(nn.Module):
 
     def __init__(self, low: float = 0.1, high: float = 20.0) -> None:
         super().__init__()
+        if not 0 <= low < high:
+            raise ValueError(f"beta_min is {low} and beta_max is {high}; they take 0 <= beta_min < beta_max")
         self.low, self.high = low, high
 
     def rate(self, t: Tensor, x: Tensor) -> Tensor:
@@ -121,6 +123,8 @@ class ScoreSDE(ContinuousModel):
             raise ValueError(f"sampler is {sampler!r}; it takes {', '.join(SAMPLERS)}")
         if sampler != "ode" and sampling_steps is None:
             raise ValueError(f"sampler {sampler!r} needs sampling_steps, the number of its time steps")
+        if not 0 < flow.t_data < 1 or snr <= 0:
+            raise ValueError(f"eps is {flow.t_data} and snr is {snr}; 0 < eps < 1, and snr is positive")
         super().__init__([Chain(data_end), flow], StandardNormal(shape))
         self.weighting, self.sampler, self.sampling_steps, self.snr = weighting, sampler, sampling_steps, snr
 

@@ -16,7 +16,7 @@ from models.flows.normalization import ActNorm, BatchNorm
 from models.flows.univariate import SPLINES, AdditiveMap, AffineMap, Scale
 from models.layer import ChainModel, Layer, Model
 from models.nets.made import MADE
-from models.nets.mlp import MLP, ResidualMLP
+from models.nets.mlp import MLP, ResidualMLP, one_width
 from models.preprocessing import Squash, preprocessing
 from models.registry import DataSpec, register
 
@@ -40,6 +40,8 @@ def repeat(step: Callable[[int], list[Layer]], times: int) -> list[Layer]:
 
 def alternating_mask(dim: int, index: int) -> Tensor:
     """True on the odd or even features, in turn."""
+    if dim < 2:
+        raise ValueError(f"a coupling takes vectors of two values or more, not of {dim}")
     return (torch.arange(dim) + index) % 2 == 0
 
 
@@ -218,7 +220,7 @@ def nsf(
             univariate = SPLINES[spline](bins, bound)
             made = MADE(dim, hidden, univariate.n_params, context_dim=spec.context_dim, residual=True, dropout=dropout)
             return MaskedAutoregressive(univariate, made)
-        univariate = SPLINES[spline](bins, bound, logit_scale=hidden[0] ** -0.5)
+        univariate = SPLINES[spline](bins, bound, logit_scale=one_width(hidden) ** -0.5)
         mask = alternating_mask(dim, index)
         moved = int(mask.sum())
         d_in = dim - moved + spec.context_dim

@@ -147,6 +147,8 @@ Decoder = Literal["logistic", "categorical"]
 def vae(spec: DataSpec, *, latent: int = 2, hidden: Sequence[int] = (64, 64), decoder: Decoder = "logistic") -> Model:
     """MLPs both ways, ``hidden`` listed data-first. Real vectors: a Gaussian likelihood. Integer images: ``decoder``
     (logistic or categorical), a likelihood of the integers, so the bound is on log P(x) with no dequantization."""
+    if decoder not in ("logistic", "categorical"):
+        raise ValueError(f"decoder is {decoder!r}; for integer images it is logistic or categorical")
 
     def encoding(d_in: int) -> nn.Module:
         return MLP(d_in, hidden, 2 * latent)
@@ -163,8 +165,6 @@ def vae(spec: DataSpec, *, latent: int = 2, hidden: Sequence[int] = (64, 64), de
         posterior = ConditionalNormal(nn.Sequential(Centre(spec.levels), encoding(spec.dim)))
         if decoder == "logistic":
             likelihood = DiscretizedLogistic(decoding(2 * spec.dim), spec.shape, spec.levels)
-        elif decoder == "categorical":
-            likelihood = Categorical(decoding(spec.levels * spec.dim), spec.shape, spec.levels)
         else:
-            raise ValueError(f"decoder is {decoder!r}; for integer images it is logistic or categorical")
+            likelihood = Categorical(decoding(spec.levels * spec.dim), spec.shape, spec.levels)
     return ChainModel([*layers, VariationalLayer(posterior, likelihood)], StandardNormal((latent,)))

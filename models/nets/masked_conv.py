@@ -89,6 +89,8 @@ class GatedPixelCNN(nn.Module):
         super().__init__()
         if features % colours or head % colours:
             raise ValueError(f"features {features} and head {head} must be multiples of the image's {colours} channels")
+        if first < 3 or size < 3 or not first % 2 or not size % 2:
+            raise ValueError(f"first is {first} and size is {size}; a masked convolution takes an odd side, at least 3")
         self.colours, self.levels = colours, levels
         self.vertical = vertical_conv(colours, features, first, strict=True)
         self.horizontal = horizontal_conv(colours, features, first, colours, strict=True)

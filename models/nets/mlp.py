@@ -77,8 +77,14 @@ def one_width(hidden: Sequence[int]) -> int:
     return hidden[0]
 
 
+def check_dropout(share: float) -> None:
+    if not 0 <= share < 1:
+        raise ValueError(f"dropout is {share}; it takes a share from 0 up to, not including, 1")
+
+
 def residual_branch(first: nn.Linear, second: nn.Linear, activation: Activation, dropout: float) -> nn.Sequential:
     """The branch of a pre-activation residual block; its last layer starts small."""
+    check_dropout(dropout)
     nn.init.uniform_(second.weight, -1e-3, 1e-3)
     nn.init.uniform_(second.bias, -1e-3, 1e-3)
     return nn.Sequential(

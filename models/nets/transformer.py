@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.nets.mlp import Activation, activation_module
+from models.nets.mlp import Activation, activation_module, check_dropout
 from models.nets.recurrent import START, previous, shifted
 
 Position = Literal["learned", "recurrent"]
@@ -92,6 +92,7 @@ class CausalTransformer(nn.Module):
             raise ValueError(f"width is {width} and heads {heads}; the heads share the width equally")
         if position not in ("learned", "recurrent"):
             raise ValueError(f"position is {position!r}; it takes learned or recurrent")
+        check_dropout(dropout)
         self.dim, self.n_params = dim, n_params
         self.learned = nn.Parameter(0.02 * torch.randn(dim, width)) if position == "learned" else None
         self.first = nn.Linear(1, width) if position == "learned" else nn.GRU(1, width, batch_first=True)

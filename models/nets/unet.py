@@ -120,6 +120,8 @@ def time_network(
     with ``frequencies`` Fourier features of its input."""
     if widths is None:
         return TimeMLP(math.prod(shape), hidden, frequencies=frequencies)
+    if not widths:
+        raise ValueError("widths is empty; a U-Net takes one for each of its levels")
     halvings = 2 ** (len(widths) - 1)
     if len(shape) != 3 or any(side % halvings for side in shape[1:]):
         raise ValueError(

@@ -128,6 +128,8 @@ class UnderdampedLangevin(ReversibleWalk):
 
     def __init__(self, energy: nn.Module, steps: int, step_size: float, friction: float = 1.0) -> None:
         super().__init__(energy, steps, step_size)
+        if friction < 0:
+            raise ValueError(f"friction is {friction}; it takes 0, which is no friction, or more")
         self.friction = friction
 
     def walk(self, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -194,6 +194,8 @@ class HalfLine(Layer):
 
     def __init__(self, bound: float, tail: float = 0.02) -> None:
         super().__init__()
+        if bound <= 0:
+            raise ValueError(f"bound is {bound}; it is positive")
         self.bound = bound
         self.tail = tail
         self.joint = math.log1p(-tail) - math.log(tail)

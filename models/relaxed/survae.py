@@ -70,6 +70,8 @@ def signed_abs_flow(spec: DataSpec, *, hidden: Sequence[int] = (200, 100), bound
     """
     if len(spec.shape) != 1:
         raise ValueError(f"signed-abs-flow takes vectors, not data of shape {spec.shape}; for images: max-pool-flow")
+    if bound <= 0:
+        raise ValueError(f"bound is {bound}; it is positive")
     low = torch.tensor([0.0] + [-bound] * (spec.dim - 1))
     box = Standardize(low, bound - low)
     sign = SignedAbs(MLP(spec.dim, hidden, 1))

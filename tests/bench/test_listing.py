@@ -181,3 +181,11 @@ def test_listing_imports_nothing_heavy() -> None:
 def test_systems_name_their_data_sets() -> None:
     found = {row["row"]: row for row in listing.systems(load({"tier": "quick"}))}
     assert "checkerboard" in found["realnvp"]["datasets"]
+
+
+def test_systems_name_what_they_are_held_against() -> None:
+    found = {row["row"]: row for row in listing.systems(load({"tier": "quick"}))}
+    assert found["maf"]["oracle"] == dict.fromkeys(("nflows", "zuko"), "relaxbench speed maf --check")
+    assert (list(found["diffflow"]["oracle"]), found["ddpm"]["oracle"]) == (["none"], {})
+    header, line = listing.as_text([found["maf"]]).splitlines()
+    assert line[header.index("oracle") :].startswith("nflows, zuko  ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 
 from bench import config as configuration
 from bench import recipes
-from bench.datasets import describe
+from bench.datasets import describe, names
 from bench.errors import UserError
+from bench.paths import ROOT
+from bench.speed.fidelity import TWINS
 from models.registry import DataSpec, build, families
 
 MINIMAL = "row: R\ngroup: baseline\nfamily: gaussian\nsource: s\n"
@@ -130,3 +133,40 @@ def test_a_set_without_a_column_has_the_cells_of_the_whole(tmp_path: Path) -> No
     cells = {name: recipe.tiers["quick"]["datasets"] for name, recipe in found.items()}
     assert cells["a"] == {"miniboone": {"training": {"steps": 3}}, part: {"training": {"steps": 3}}, "digits": {}}
     assert cells["b"][part] == {}, "settings of its own"
+
+
+TABULAR = [name for name in names() if describe(name).kind == "tabular"]
+
+
+def test_every_tabular_row_says_what_it_is_held_against() -> None:
+    for found in recipes.recipes().values():
+        datasets = {name for tier in found.tiers.values() for name in tier["datasets"]} | set(found.published)
+        assert found.oracle or not datasets & set(TABULAR), f"{found.id} has tabular cells and no oracle"
+
+
+@pytest.mark.parametrize("row", [found.id for found in recipes.recipes().values() if found.oracle])
+def test_a_row_is_held_where_its_oracle_says(row: str) -> None:
+    """In files of tests that import the peer, and by the weights that ``relaxbench speed ROW --check`` copies."""
+    for peer, where in recipes.recipe(row).oracle.items():
+        files = [(ROOT / name).read_text() for name in re.findall(r"tests/\S+?\.py", where)]
+        twins = re.findall(r"relaxbench speed (\S+) --check", where)
+        assert files or twins
+        assert all(peer in TWINS[name] for name in twins)
+        if peer != "none":
+            imported = rf"(import|from) {peer}\b|importorskip\(\"{peer}\b"
+            assert all(re.search(imported, text) for text in files), f"{row}: {peer}"
+            optional = any(f'importorskip("{peer}' in text for text in files)
+            assert optional == ("only where it is installed" in where), f"{row}: {peer}"
+
+
+def test_an_oracle_is_one_of_those_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="recipes/a.yaml: oracle: 'zukko' is not one of"):
+        load(tmp_path, a=MINIMAL + "oracle: {zukko: tests/x.py}\n")
+
+
+@pytest.mark.parametrize("row", ["diffflow", "flow-matching"])
+@pytest.mark.parametrize("tier", ["quick", "paper"])
+def test_relaxations_have_cells_on_tabular_data(row: str, tier: str) -> None:
+    embedded = {"breast-cancer", "photo-patches", "bsds300", "miniboone"}
+    published = {"power", "gas", "hepmass", "miniboone", "bsds300"}
+    assert (embedded if tier == "quick" else published) <= set(recipes.recipe(row).tiers[tier]["datasets"])

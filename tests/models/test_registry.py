@@ -13,7 +13,8 @@ from models.registry import DataSpec, build, families, register
 
 @pytest.fixture
 def a_family(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A family that exists for one test only."""
+    """A family that exists for one test only; the others are imported first, so that all tests have them."""
+    families()
     monkeypatch.setattr(registry, "_families", dict(registry._families))
 
     @register("example-flow")

@@ -91,3 +91,46 @@ def test_a_tier_names_only_what_there_is(copied, key, expected):
 def test_commands(workspace, arguments, expected):
     assert expected in complaint(workspace.bench(*arguments))
     assert workspace.files() == []
+
+
+CELLS = {
+    "an image family on vectors": ("checkerboard", {"family": "glow"}, "glow takes images, not data of shape (2,)"),
+    "a vector family on images": ("digits", {}, "realnvp takes vectors, not data of shape (1, 8, 8)"),
+    "a batch larger than the data": (
+        "breast-cancer",
+        {"training": {"steps": 10, "batch": 500}},
+        "batch: 500 is larger than the 399 training rows; choose a smaller batch",
+    ),
+    "no layers": ("checkerboard", {"model": {"couplings": 0}}, "couplings is 0; it takes a whole number, at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_cells_that_cannot_be_trained(copied, case):
+    import yaml
+
+    dataset, change, expected = CELLS[case]
+    cell = {"tiers": {"quick": {"datasets": {dataset: {}}}}}
+    (copied.tree / "recipes" / "realnvp.yaml").write_text(yaml.safe_dump(VALID | cell | change))
+    line = complaint(copied.bench("train", "realnvp", dataset))
+    assert expected in line and f"recipes/realnvp.yaml on {dataset}" in line
+    assert [name for name in copied.files() if not name.startswith("data/prepared")] == []
+
+
+def test_an_infinite_number_in_prepared_rows(workspace):
+    import numpy as np
+
+    from bench import datasets
+    from bench.datasets.raw.store import Store
+
+    data = workspace.folder / "data"
+    folder = data / "prepared" / "reduced" / "breast-cancer"
+    path = (
+        datasets.prepare("breast-cancer", store=Store(data / "raw"), out=folder, seed=0, size="reduced") / "train.npy"
+    )
+    rows = np.load(path)
+    rows[7, 2] = np.inf
+    np.save(path, rows)
+    line = complaint(workspace.bench("train", "realnvp", "breast-cancer"))
+    assert "train.npy: inf in row 7, column 2 (counted from 0)" in line and "prepare it again" in line
+    assert not [name for name in workspace.files() if name.startswith("results")]

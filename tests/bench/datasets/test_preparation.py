@@ -16,6 +16,7 @@ import torch
 
 import bench.datasets as datasets
 from bench.datasets import preparation, splits
+from bench.datasets.base import check_rows
 from bench.datasets.info import Request, Splits, without_columns
 from bench.datasets.raw.store import Store
 from bench.errors import UserError
@@ -143,6 +144,25 @@ def test_a_nan_in_any_split_is_placed_and_nothing_written(tmp_path, altered):
     with pytest.raises(UserError, match="digits, val rows: nan in row 2, column 1"):
         prepare("digits", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda rows: rows.__setitem__((5, 1), np.inf), r"train.npy: inf in row 5, column 1 .*; delete .* and prepare"),
+        (
+            lambda rows: rows[:, :1],
+            r"train.npy: rows of shape \(1,\), where meta.json has \(2,\); delete .* and prepare",
+        ),
+    ],
+)
+def test_prepared_arrays_that_something_altered_are_placed(tmp_path, damage, message):
+    path = prepare("checkerboard", tmp_path) / "train.npy"
+    rows = np.load(path)
+    altered = damage(rows)
+    np.save(path, rows if altered is None else altered)
+    with pytest.raises(UserError, match=message):
+        check_rows(datasets.load(path.parent), path.parent)
 
 
 def test_a_full_disk_leaves_the_old_set_and_nothing_else(tmp_path, monkeypatch):
