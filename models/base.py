@@ -16,8 +16,8 @@ LOG_2PI = math.log(2 * math.pi)
 
 def normal_log_density(z: Tensor, mean: Tensor | float = 0.0, log_std: Tensor | float = 0.0) -> Tensor:
     """log N(z; mean, exp(log_std)^2) per element, nats."""
-    log_std = torch.as_tensor(log_std, dtype=z.dtype, device=z.device)
-    return -0.5 * ((z - mean) * torch.exp(-log_std)) ** 2 - log_std - 0.5 * LOG_2PI
+    scaled = (z - mean) * (torch.exp(-log_std) if isinstance(log_std, Tensor) else math.exp(-log_std))
+    return -0.5 * scaled**2 - log_std - 0.5 * LOG_2PI
 
 
 class Base(nn.Module):
