@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -46,6 +47,7 @@ class Recorded:
         return losses
 
     def _record(self, batch: Tensor) -> None:
+        gc.collect()  # an earlier graph that is freed while this one is recorded would spoil it
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.batch, graph = batch.clone(), torch.cuda.CUDAGraph()
