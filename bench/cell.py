@@ -18,7 +18,6 @@ from bench import provenance, records
 from bench.config import Config
 from bench.datasets.base import DataSet, check_rows, load
 from bench.device import select_device
-from bench.ensemble import side_by_side
 from bench.errors import UserError
 from bench.evaluation import Evaluation, Settings, evaluate
 from bench.paths import replacing
@@ -26,6 +25,7 @@ from bench.recipes import Cell, digest
 from bench.sampling import draw
 from bench.seeds import derive
 from bench.training import Outcome, Trainer, Training, save_state
+from bench.training.ensemble import side_by_side
 from models.layer import Model
 from models.registry import build
 

@@ -11,10 +11,10 @@ from bench.config import Config
 from bench.datasets import describe
 from bench.datasets.info import Info
 from bench.device import select_device, synchronised_seconds
-from bench.ensemble import side_by_side
 from bench.recipes import Cell
-from bench.recording import WARM_STEPS
 from bench.training import Trainer, Training
+from bench.training.ensemble import side_by_side
+from bench.training.recording import WARM_STEPS
 from models.registry import DataSpec, build
 
 TIMED = 5

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.ensemble import stackable
-from bench.recording import WARM_STEPS, Recorded
 from bench.speed.measure import correlated
 from bench.speed.race import race
 from bench.speed.rows import ROWS
 from bench.training import Trainer, Training
+from bench.training.ensemble import stackable
+from bench.training.recording import WARM_STEPS, Recorded
 
 DATA_ROWS = 16
 

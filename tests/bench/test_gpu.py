@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.ensemble import stackable
-from bench.recording import WARM_STEPS, Recorded
 from bench.training import Trainer, Training
+from bench.training.ensemble import stackable
+from bench.training.recording import WARM_STEPS, Recorded
 from models.layer import Model
 from tests.contracts.case import ModelCase
 from tests.contracts.cases import MODELS

@@ -44,5 +44,5 @@ def test_families_agree_with_the_registry():
 
 def test_a_closure_follows_imports_and_leaves_out_what_only_carries_numbers():
     found = {path.relative_to(ROOT).as_posix() for path in sources.closure(ROOT / "bench" / "cell.py")}
-    assert {"bench/training.py", "bench/evaluation.py", "models/layer.py"} <= found
+    assert {"bench/training/loop.py", "bench/evaluation.py", "models/layer.py"} <= found
     assert not found & {"bench/cli.py", "bench/config.py", "bench/records.py", "models/latent/vae.py"}

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.member import Batches, Curve, Member, Plateau
 from bench.training import Outcome, Trainer, Training
+from bench.training.member import Batches, Curve, Member, Plateau
 from models.base import StandardNormal
 from models.flows.normalization import BatchNorm
 from models.layer import ChainModel, Layer, Model
@@ -173,7 +173,7 @@ def test_a_run_that_a_budget_stops_goes_on_to_the_same_bits(tmp_path: Path, monk
     whole, checkpoint = outcome_of(trainer()), tmp_path / "x.ckpt"
     stopping = trainer()
     with monkeypatch.context() as patched:
-        patched.setattr("bench.training.time", SimpleNamespace(perf_counter=lambda: stopping.step))
+        patched.setattr("bench.training.loop.time", SimpleNamespace(perf_counter=lambda: stopping.step))
         outcome = outcome_of(stopping, checkpoint, "same", budget=13)
     assert outcome.stopped and outcome.steps == 13 and outcome.curve.steps == [10, 13]
     last = outcome_of(trainer(), checkpoint, "same")

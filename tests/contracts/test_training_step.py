@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.ensemble import Alone, Stacked, stackable
+from bench.training.ensemble import Alone, Stacked, stackable
 from models.layer import Model
 from tests.contracts.case import ModelCase
 from tests.contracts.cases import MODELS

@@ -123,7 +123,7 @@ def test_a_cell_depends_on_its_familys_code_alone(copied):
     changed.write_text(changed.read_text() + "\n# changed\n")
     after = digests()
     assert {row for (row, _), digest in after.items() if digest != before[row, _]} == {"vae"}
-    trainer = copied.tree / "bench" / "training.py"
+    trainer = copied.tree / "bench" / "training" / "loop.py"
     trainer.write_text(trainer.read_text() + "\n# changed\n")
     assert all(digest != after[cell] for cell, digest in digests().items())
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.ensemble import Alone, Groups, Stacked
-from bench.member import Batches, Curve, Member, Plateau
 from bench.paths import replacing
-from bench.recording import Recorded
+from bench.training.ensemble import Alone, Groups, Stacked
+from bench.training.member import Batches, Curve, Member, Plateau
+from bench.training.recording import Recorded
 from models.layer import Model
 
 CHECK_EVERY = 50  # steps between host synchronisations that look for a loss that is not finite
