@@ -1,4 +1,4 @@
-"""Autoregressive flows whose univariate map is a monotone network or polynomial, inverted by bracketing."""
+"""Autoregressive flows whose univariate map is a monotone network or polynomial, inverted by Newton steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def _steps(
     hidden: Sequence[int],
     activation: str,
     make: Callable[[], Univariate],
+    *,
     batch_norm: bool = False,
+    weight_norm: bool = False,
 ) -> list[Layer]:
     """``flows`` times a univariate map times MADE, the order reversed after each, and batch norm where asked for."""
     if flows < 1:
@@ -33,9 +35,10 @@ def _steps(
 
     def step(index: int) -> list[Layer]:
         univariate = make()
-        made = MADE(spec.dim, hidden, univariate.n_params, context_dim=spec.context_dim, activation=activation)
+        options = {"context_dim": spec.context_dim, "activation": activation, "weight_norm": weight_norm}
+        made = MADE(spec.dim, hidden, univariate.n_params, **options)
         with torch.no_grad():  # small parameters at first: powers of x would leave the floating-point numbers
-            for parameter in made.last.parameters():
+            for parameter in (made.last.bias, made.last.lengths if weight_norm else made.last.weight):
                 parameter.mul_(0.01)
         return [MaskedAutoregressive(univariate, made), *([BatchNorm(spec.dim)] if batch_norm else []), Reverse()]
 
@@ -53,16 +56,19 @@ def naf(
     signal: int = 16,
     hidden: Sequence[int] = (100, 100),
     activation: str = "elu",
+    weight_norm: bool = False,
     squash: Squash = "standardize",
 ) -> ChainModel:
-    """Neural autoregressive flow (Huang et al. 2018, arXiv 1804.00779) with DDSF, as its tables have it, or DSF."""
+    """Neural autoregressive flow (Huang et al. 2018, arXiv 1804.00779) with DDSF, as its tables have it, or DSF.
+
+    ``weight_norm`` is that of the conditioner's linear layers, as in the authors' code.
+    """
     transformers = {"ddsf": DeepDenseSigmoid, "dsf": DeepSigmoid}
     if transformer not in transformers:
         raise ValueError(f"transformer is {transformer!r}; it takes {' or '.join(transformers)}")
-    make = transformers[transformer]
     features(spec, "naf")
-    steps = _steps(spec, flows, hidden, activation, lambda: make(dimension, layers, signal=signal))
-    return flow(spec, squash, steps)
+    make = partial(transformers[transformer], dimension, layers, signal=signal)
+    return flow(spec, squash, _steps(spec, flows, hidden, activation, make, weight_norm=weight_norm))
 
 
 @register("sos")
@@ -84,7 +90,7 @@ def sos(
     """
     features(spec, "sos")
     make = partial(SumOfSquares, polynomials, degree, bound=bound)
-    return flow(spec, squash, _steps(spec, flows, hidden, activation, make, batch_norm))
+    return flow(spec, squash, _steps(spec, flows, hidden, activation, make, batch_norm=batch_norm))
 
 
 @register("umnn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -50,12 +51,15 @@ class MaskedLinear(nn.Linear):
 
     So the mask (outputs, inputs) is block lower-triangular, and a large product is made in bands that reach as far as
     their ones. Not on a GPU, whose cost is the number of products.
+
+    With ``weight_norm`` each row is a free length times a direction, W_i = s_i v_i / |v_i|, before it is masked: the
+    norm is of the whole row, as in the code of neural autoregressive flows (arXiv 1804.00779).
     """
 
     BANDS = 4
     LARGE = 1 << 14  # weights from which bands save more than they cost
 
-    def __init__(self, inputs: Tensor, outputs: Tensor) -> None:
+    def __init__(self, inputs: Tensor, outputs: Tensor, weight_norm: bool = False) -> None:
         super().__init__(len(inputs), len(outputs))
         mask = outputs[:, None] >= inputs
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
@@ -63,9 +67,16 @@ class MaskedLinear(nn.Linear):
         self.bands: list[Band] = [(a, b, max(1, int(mask[b - 1].sum()))) for a, b in pairwise(edges) if a < b]
         self.banded = mask.numel() >= self.LARGE
         self.inputs_to, self.outputs_to = _counts(inputs), _counts(outputs)
+        self.lengths = nn.Parameter(self.weight.detach().norm(dim=1)) if weight_norm else None
+
+    def masked(self) -> Tensor:
+        """W as it multiplies."""
+        if self.lengths is None:
+            return self.weight * self.mask
+        return self.weight * self.mask * (self.lengths / self.weight.norm(dim=1))[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.mask
+        weight = self.masked()
         if self.banded and x.dim() == 2 and not x.is_cuda:
             return BandedProduct.apply(x, weight, self.bias, self.bands)
         return F.linear(x, weight, self.bias)
@@ -93,26 +104,27 @@ class MADE(nn.Module):
         residual: bool = False,
         activation: Activation = "relu",
         dropout: float = 0.0,
+        weight_norm: bool = False,
     ) -> None:
         super().__init__()
         if not hidden:
             raise ValueError("hidden is empty; MADE needs at least one hidden layer")
         lowest = 0 if context_dim or dim == 1 else 1
-        inputs = torch.arange(1, dim + 1)
+        inputs, linear = torch.arange(1, dim + 1), partial(MaskedLinear, weight_norm=weight_norm)
         degrees = [(torch.arange(width) % (dim - lowest) + lowest).sort().values for width in hidden]
-        self.first = MaskedLinear(inputs, degrees[0])
+        self.first = linear(inputs, degrees[0])
         self.context = nn.Linear(context_dim, hidden[0], bias=False) if context_dim else None
         if residual:
             one_width(hidden)
-            pairs = [[MaskedLinear(degrees[0], degrees[0]) for _ in range(2)] for _ in hidden]
+            pairs = [[linear(degrees[0], degrees[0]) for _ in range(2)] for _ in hidden]
             self.blocks = nn.ModuleList(residual_branch(*pair, activation, dropout) for pair in pairs)
         else:
             self.blocks = nn.ModuleList(
-                nn.Sequential(activation_module(activation), nn.Dropout(dropout), MaskedLinear(before, after))
+                nn.Sequential(activation_module(activation), nn.Dropout(dropout), linear(before, after))
                 for before, after in pairwise(degrees)
             )
         self.activation = nn.Identity() if residual else activation_module(activation)
-        self.last = MaskedLinear(degrees[-1], (inputs - 1).repeat_interleave(n_params))
+        self.last = linear(degrees[-1], (inputs - 1).repeat_interleave(n_params))
         self.dim, self.n_params, self.residual = dim, n_params, residual
 
     def forward(self, x: Tensor, context: Tensor | None = None, memory: Memory | None = None) -> Tensor:
@@ -155,7 +167,7 @@ class Memory:
     def __init__(self, made: MADE, x: Tensor) -> None:
         self.element = 0
         layers = [layer for layer in made.modules() if isinstance(layer, MaskedLinear)]
-        self.weights = {layer: layer.weight * layer.mask for layer in layers}
+        self.weights = {layer: layer.masked() for layer in layers}
         self.inputs = {layer: x.new_empty(len(x), layer.in_features) for layer in layers}
 
     def through(self, layer: MaskedLinear, new: Tensor) -> Tensor:

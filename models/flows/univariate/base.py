@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from models.flows.univariate.bracketing import invert_increasing
+from models.flows.univariate.newton import MapWithSlope, solve_increasing
 
 
 class Univariate(nn.Module):
     """An increasing map of the real line, elementwise: x (...), params (..., n_params).
 
-    Both directions return the other end and log dz/dx at the pair, elementwise, shape (...).
+    Both directions return the other end and log dz/dx at the pair, elementwise, shape (...). A map with a closed
+    inverse writes both; one without writes ``at`` alone.
     """
 
     n_params: int
+    share = 1.0  # of the elements: when so many are inverted, the others go on alone. The dearer ``at``, the more.
+
+    def at(self, params: Tensor) -> MapWithSlope:
+        """x -> (z, log dz/dx) at these parameters. What depends on them alone is made here, once for many x."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """x -> (z, log dz/dx)."""
-        raise NotImplementedError
+        return self.at(params)(x)
 
     def inverse(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """z -> (x, log dz/dx at that x). Here by bracketing; a map with a closed inverse overrides it.
+        """z -> (x, log dz/dx at that x), differentiable once: x's derivatives are those of the implicit function.
 
         ArithmeticError for a z that the map does not take.
         """
-        x = invert_increasing(lambda guess: self(guess, params)[0], z)
-        return x, self(x, params)[1]
+        with torch.no_grad():
+            rows = params.reshape(-1, params.shape[-1])
+            found = solve_increasing(lambda which: self.at(rows[which]), z.reshape(-1), share=self.share)
+            x, log_slope = (value.view(z.shape) for value in found)
+        if not torch.is_grad_enabled():
+            return x, log_slope
+        f = self.at(params)
+        there, log_slope = f(x)
+        miss = z - there
+        x = x + (miss - miss.detach()) * torch.exp(-log_slope.detach())
+        return x, f(x)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from models.flows.univariate.base import Univariate
+from models.flows.univariate.newton import MapWithSlope
+
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 ONE = math.log(math.expm1(1))  # softplus(ONE) = 1: zeros give the identity
 
@@ -22,14 +26,12 @@ class LogMatmul(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, weight: Tensor, *exponents: Tensor) -> tuple[Tensor, ...]:
-        top = torch.stack([v.amax(0) for v in exponents])
-        shares = weight.new_empty(weight.shape[1], *top.shape)
-        for i, v in enumerate(exponents):
-            torch.sub(v, top[i], out=shares[:, i])
-        shares = shares.exp_().flatten(1)
+        shares = torch.stack(exponents, 1)
+        top = shares.amax(0)
+        shares = shares.sub_(top).exp_().flatten(1)
         sums = weight @ shares
         ctx.save_for_backward(weight, shares, sums)
-        return sums.log().view(-1, *top.shape).add_(top).unbind(1)
+        return sums.log().view(len(weight), *top.shape).add_(top).unbind(1)
 
     @staticmethod
     @once_differentiable
@@ -68,20 +70,27 @@ class DeepDenseSigmoid(Univariate):
         """How many numbers pass from each layer to the next."""
         return [self.dimension] * (layers - 1)
 
-    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, params: Tensor) -> MapWithSlope:
         # Units come before elements: then every sum over units adds whole rows.
-        h, signal = x.reshape(1, -1), params.reshape(-1, self.n_params).T.contiguous()
+        signal = params.reshape(-1, self.n_params).T.contiguous()
         weights = self.expand.weight.view(self.vectors, self.dimension, -1)
         biases = self.expand.bias.view(self.vectors, self.dimension, 1)
         vectors = iter([weight @ signal + bias for weight, bias in zip(weights, biases, strict=True)])
-        log_slope = torch.zeros_like(h)
+        steps: list[Step] = []
         for u, w in zip(self.mix_in, self.mix_out, strict=True):
             if u is not None:
-                h, log_slope = _average(u.exp(), next(vectors), h, log_slope)
+                steps.append(_average(u.exp(), next(vectors)))
             a = self.SLOPE + F.softplus(next(vectors) + ONE)
-            pre = torch.addcmul(next(vectors), a, h)
-            h, log_slope = _logit_of_mixture(w.exp(), next(vectors), pre, log_slope + a.log())
-        return h.view(x.shape), log_slope.view(x.shape)
+            steps += [_affine(a, next(vectors)), _logit_of_mixture(w.exp(), next(vectors))]
+
+        def f(x: Tensor) -> tuple[Tensor, Tensor]:
+            h = x.reshape(1, -1)
+            log_slope = torch.zeros_like(h)
+            for step in steps:
+                h, log_slope = step(h, log_slope)
+            return h.view(x.shape), log_slope.view(x.shape)
+
+        return f
 
 
 class DeepSigmoid(DeepDenseSigmoid):
@@ -98,19 +107,36 @@ def _logits(*shape: int) -> nn.Parameter:
     return nn.Parameter(1e-3 * (2 * torch.rand(*shape) - 1))
 
 
-def _average(matrix: Tensor, logits: Tensor, h: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """U h and log U h', rows of U proportional to those of ``matrix`` times exp(logits)."""
-    share, top = torch.exp(logits - logits.amax(0).detach()), log_slope.amax(0).detach()
-    columns = torch.stack([share, share * h, share * torch.exp(log_slope - top)], 1)
-    total, value, slope = (matrix @ columns.flatten(1)).view(-1, *columns.shape[1:]).unbind(1)
-    return value / total, torch.log(slope / total) + top
+def _average(matrix: Tensor, logits: Tensor) -> Step:
+    """h, log h' -> U h, log U h', rows of U proportional to those of ``matrix`` times exp(logits)."""
+    share = torch.exp(logits - logits.amax(0).detach())
+    total = matrix @ share
+
+    def step(h: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+        top = log_slope.amax(0).detach()
+        columns = torch.stack([share * h, share * torch.exp(log_slope - top)], 1)
+        value, slope = (matrix @ columns.flatten(1)).view(len(matrix), *columns.shape[1:]).unbind(1)
+        return value / total, torch.log(slope / total) + top
+
+    return step
 
 
-def _logit_of_mixture(matrix: Tensor, logits: Tensor, pre: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """z = logit(W σ(pre)) and log z', W as above: z = log W σ(pre) - log W σ(-pre), its derivative by pre_j is
-    w_j σ(pre_j) σ(-pre_j) (1 / W σ(pre) + 1 / W σ(-pre)), and the normalisers of W cancel.
+def _affine(a: Tensor, b: Tensor) -> Step:
+    """h, log h' -> a ⊙ h + b, log (a ⊙ h')."""
+    log_a = a.log()
+    return lambda h, log_slope: (torch.addcmul(b, a, h), log_slope + log_a)
+
+
+def _logit_of_mixture(matrix: Tensor, logits: Tensor) -> Step:
+    """pre, log pre' -> z = logit(W σ(pre)) and log z', W as above: z = log W σ(pre) - log W σ(-pre), its derivative by
+    pre_j is w_j σ(pre_j) σ(-pre_j) (1 / W σ(pre) + 1 / W σ(-pre)), and the normalisers of W cancel.
     """
-    log_on = F.logsigmoid(pre)
-    on, log_off = logits + log_on, log_on - pre
-    on, off, both = LogMatmul.apply(matrix, on, on - pre, on + log_off + log_slope)
-    return on - off, both - on + F.softplus(on - off)
+
+    def step(pre: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+        log_on = F.logsigmoid(pre)
+        on = logits + log_on
+        off = on - pre
+        on, off, both = LogMatmul.apply(matrix, on, off, off + log_on + log_slope)
+        return on - off, both - on + F.softplus(on - off)
+
+    return step

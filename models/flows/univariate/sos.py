@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.flows.univariate.base import Univariate
+from models.flows.univariate.newton import MapWithSlope
 
 
 class SumOfSquares(Univariate):
@@ -34,16 +35,20 @@ class SumOfSquares(Univariate):
         for name, value in {"sums": sums, "identity": identity}.items():
             self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
 
-    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, params: Tensor) -> MapWithSlope:
         # Coefficients come before elements, (polynomials, powers, elements): a short last dimension is slow.
-        flat = x.reshape(-1)
-        inside = flat.clamp(-self.bound, self.bound)
-        rows = params.reshape(len(flat), -1).T.contiguous()
-        a = rows[:-1].view(self.polynomials, -1, len(flat))
-        squares = (self.sums @ ((a + self.identity) * self._powers(inside))).square().sum(0)
-        mean, slope = self.minimum + squares[:-1].sum(0), self.minimum + squares[-1]
-        z = rows[-1] + inside * mean + (flat - inside) * slope
-        return z.view(x.shape), slope.log().view(x.shape)
+        rows = params.reshape(-1, self.n_params).T.contiguous()
+        a, shift = rows[:-1].view(self.polynomials, len(self.identity), rows.shape[1]) + self.identity, rows[-1]
+
+        def f(x: Tensor) -> tuple[Tensor, Tensor]:
+            flat = x.reshape(-1)
+            inside = flat.clamp(-self.bound, self.bound)
+            squares = (self.sums @ (a * self._powers(inside))).square().sum(0)
+            mean, slope = self.minimum + squares[:-1].sum(0), self.minimum + squares[-1]
+            z = shift + inside * mean + (flat - inside) * slope
+            return z.view(x.shape), slope.log().view(x.shape)
+
+        return f
 
     def _powers(self, x: Tensor) -> Tensor:
         """1, x, x², ... (degree + 1, n)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from models.flows.univariate.base import Univariate
+from models.flows.univariate.newton import MapWithSlope
 
 
 def clenshaw_curtis(steps: int) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def _room(like: Tensor, layers: Sequence[Tensor], size: int) -> list[Tensor]:
     """For the inputs of every layer, with a row of ones below, which its last column multiplies: the bias."""
     units = [like.new_empty(weight.shape[1], size) for weight in layers]
     for unit in units:
-        unit[-1] = 1
+        unit[-1].fill_(1)
     return units
 
 
@@ -122,6 +123,7 @@ class MonotonicNetwork(Univariate):
     not have, makes the map take every value.
     """
 
+    share = 0.5
     ROWS = 1 << 12  # through the network at a time, few enough for a cache
     ROWS_ON_GPU = 1 << 20
     KEEP = 1 << 27  # bytes up to which the units of all rows are kept for the way back
@@ -142,19 +144,23 @@ class MonotonicNetwork(Univariate):
         self.register_buffer("nodes", nodes, persistent=False)
         self.register_buffer("weights", weights, persistent=False)
 
-    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        flat, embedding = x.reshape(-1), params[..., :-1].reshape(len(x.reshape(-1)), -1)
+    def at(self, params: Tensor) -> MapWithSlope:
         enter, *layers = [torch.cat([linear.weight, linear.bias[:, None]], 1) for linear in self.linears]
-        rate = enter[:, 0]
+        rate, embedding = enter[:, 0], params[..., :-1].reshape(-1, self.n_params - 1)
         first = torch.addmm(enter[:, -1:], enter[:, 1:-1], embedding.T)
-        unit = torch.relu(torch.addcmul(first, rate[:, None], flat))
-        for weight in layers[:-1]:
-            unit = torch.relu(torch.addmm(weight[:, -1:], weight[:, :-1], unit))
-        raw = torch.addmm(layers[-1][:, -1:], layers[-1][:, :-1], unit)[0]
-        g = F.elu(raw) + 1
-        area = Integral.apply(flat, g.detach(), first, rate, self._rule(flat), *layers)
-        slope = (self.minimum + g).view(x.shape)
-        return params[..., -1] + self.minimum * x + area.view(x.shape), slope.log()
+
+        def f(x: Tensor) -> tuple[Tensor, Tensor]:
+            flat = x.reshape(-1)
+            unit = torch.relu(torch.addcmul(first, rate[:, None], flat))
+            for weight in layers[:-1]:
+                unit = torch.relu(torch.addmm(weight[:, -1:], weight[:, :-1], unit))
+            last = layers[-1]
+            g = F.elu(torch.addmm(last[:, -1:], last[:, :-1], unit))[0] + 1
+            area = Integral.apply(flat, g.detach(), first, rate, self._rule(flat), *layers)
+            slope = (self.minimum + g).view(x.shape)
+            return params[..., -1] + self.minimum * x + area.view(x.shape), slope.log()
+
+        return f
 
     def _rule(self, x: Tensor) -> Rule:
         rows = self.ROWS_ON_GPU if x.is_cuda else self.ROWS

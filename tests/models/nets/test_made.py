@@ -86,3 +86,26 @@ def test_element_by_element_is_one_pass(dim: int, hidden: list[int], residual: b
     for i, expected in enumerate(net(x, context).unbind(1)):
         torch.testing.assert_close(net(known, context, memory), expected)
         known[:, i] = x[:, i]
+
+
+@torch.no_grad()
+def test_weight_normalisation_starts_at_the_same_weights_and_scales_whole_rows() -> None:
+    """W = s v / |v| before the mask: any multiple of v is the same network, and s multiplies it."""
+    layer = MaskedLinear(torch.arange(5), torch.arange(5), weight_norm=True)
+    start = layer.weight * layer.mask
+    torch.testing.assert_close(layer.masked(), start)
+    layer.weight *= torch.rand(5, 1) + 0.5
+    torch.testing.assert_close(layer.masked(), start)
+    layer.lengths *= 3
+    torch.testing.assert_close(layer.masked(), 3 * start)
+
+
+@torch.no_grad()
+def test_weight_normalisation_element_by_element() -> None:
+    net, x = MADE(5, [16, 16], 3, weight_norm=True), torch.randn(7, 5)
+    for layer in net.modules():
+        if isinstance(layer, MaskedLinear):
+            layer.lengths *= 2
+    memory = net.memory(x)
+    for expected in net(x).unbind(1):
+        torch.testing.assert_close(net(x, None, memory), expected)
