@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.base import StandardNormal
 from models.flows.linear import Reverse
-from models.flows.univariate.bracketing import invert_increasing
+from models.flows.univariate.newton import invert_increasing
 from models.layer import ChainModel, Layer, sum_rest
 from models.preprocessing import Squash, preprocessing
 from models.registry import DataSpec, register
@@ -96,37 +96,37 @@ class BlockNAF(Layer):
         found = []
         for i in range(self.dim):
             column = self._column(i, weights, read)
-            found.append(invert_increasing(lambda t, column=column: column(t)[0], z[:, i]))
-            read = [torch.cat([old, new], 1) for old, new in zip(read, column(found[-1])[1], strict=True)]
+            found.append(invert_increasing(lambda t, column=column: column(t)[:2], z[:, i])[0])
+            read = [torch.cat([old, new], 1) for old, new in zip(read, column(found[-1])[2], strict=True)]
         x = torch.stack(found, 1)
         return x, self.encode(x)[1]
 
     def _column(
         self, i: int, weights: list[Weights], read: list[Tensor]
-    ) -> Callable[[Tensor], tuple[Tensor, list[Tensor]]]:
-        """x_i (batch,) -> (z_i, the units of dimension i at the entrance of every linear layer)."""
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor, list[Tensor]]]:
+        """x_i (batch,) -> (z_i, log dz_i/dx_i, the units of dimension i at the entrance of every linear layer)."""
         parts = []
         for linear, (weight, bias, _), past in zip(self.linears, weights, read, strict=True):
             rows, before = slice(i * linear.d_out, (i + 1) * linear.d_out), i * linear.d_in
             own = weight[rows, before : before + linear.d_in]
             parts.append((own, F.linear(past, weight[rows, :before], bias[rows])))
 
-        def column(t: Tensor) -> tuple[Tensor, list[Tensor]]:
-            units = [t[:, None]]
+        def column(t: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+            units, slope = [t[:, None]], torch.ones_like(t)[:, None]
             for own, offset in parts[:-1]:
                 units.append(torch.tanh(F.linear(units[-1], own) + offset))
+                slope = F.linear(slope, own) * (1 - units[-1] ** 2)
             own, offset = parts[-1]
-            return self._through_gate(t, (F.linear(units[-1], own) + offset)[:, 0])[0], units
+            f, log_slope = F.linear(units[-1], own) + offset, F.linear(slope, own).log()
+            return *self._through_gate(t, f[:, 0], log_slope[:, 0]), units
 
         return column
 
-    def _through_gate(self, x: Tensor, f: Tensor, log_slope: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def _through_gate(self, x: Tensor, f: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
         if self.gate is None:
             return f, log_slope
         log_share, log_rest = F.logsigmoid(self.gate), F.logsigmoid(-self.gate)
-        if log_slope is not None:
-            log_slope = torch.logaddexp(log_rest, log_share + log_slope)
-        return log_rest.exp() * x + log_share.exp() * f, log_slope
+        return log_rest.exp() * x + log_share.exp() * f, torch.logaddexp(log_rest, log_share + log_slope)
 
 
 @register("block-naf")

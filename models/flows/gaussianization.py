@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.base import StandardNormal
 from models.flows.linear import Rotation
-from models.flows.univariate.bracketing import invert_increasing
+from models.flows.univariate.newton import invert_increasing
 from models.layer import ChainModel, Layer, sum_rest
 from models.preprocessing import Squash, preprocessing
 from models.registry import DataSpec, register
@@ -106,8 +106,8 @@ class KernelLayer(FirstBatch, Layer):
         return z, sum_rest(log_slope)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = invert_increasing(lambda t: self._gaussianize(t)[0], z)
-        return x, sum_rest(self._gaussianize(x)[1])
+        x, log_slope = invert_increasing(self._gaussianize, z)
+        return x, sum_rest(log_slope)
 
     def _gaussianize(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z and log dz/dx, elementwise; inside, kernels come first: (K, batch, D)."""

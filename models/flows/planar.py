@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.base import StandardNormal
 from models.flows.linear import Householder
-from models.flows.univariate.bracketing import invert_increasing
+from models.flows.univariate.newton import invert_increasing
 from models.layer import ChainModel, Layer, sum_rest
 from models.preprocessing import Squash, preprocessing
 from models.registry import DataSpec, register
@@ -48,9 +48,13 @@ class Planar(Layer):
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """a = wᵀx + b solves a + wᵀû tanh(a) = wᵀz + b."""
         u, strength = self._constrained()
-        a = invert_increasing(lambda a: a + (strength - 1) * torch.tanh(a), z @ self.w + self.b)
-        tanh = torch.tanh(a)
-        return z - u * tanh[:, None], log_one_plus_slope(strength, tanh)
+
+        def along_w(a: Tensor) -> tuple[Tensor, Tensor]:
+            tanh = torch.tanh(a)
+            return a + (strength - 1) * tanh, log_one_plus_slope(strength, tanh)
+
+        a, log_slope = invert_increasing(along_w, z @ self.w + self.b)
+        return z - u * torch.tanh(a)[:, None], log_slope
 
     def _constrained(self) -> tuple[Tensor, Tensor]:
         """û and 1 + wᵀû > 0."""
@@ -124,10 +128,11 @@ class Sylvester(Layer):
         for i in reversed(range(self.rank)):
             offset = self.b[i] + y @ r2[i, i + 1 :]
 
-            def entry(t: Tensor, i: int = i, offset: Tensor = offset) -> Tensor:
-                return t + r1[i, i] * torch.tanh(r2[i, i] * t + offset)
+            def entry(t: Tensor, i: int = i, offset: Tensor = offset) -> tuple[Tensor, Tensor]:
+                bent = torch.tanh(r2[i, i] * t + offset)
+                return t + r1[i, i] * bent, log_one_plus_slope(1 + r1[i, i] * r2[i, i], bent)
 
-            t = invert_increasing(entry, v[:, i] - tanh @ r1[i, i + 1 :])
+            t, _ = invert_increasing(entry, v[:, i] - tanh @ r1[i, i + 1 :])
             y = torch.cat([t[:, None], y], 1)
             tanh = torch.cat([torch.tanh(r2[i, i] * t + offset)[:, None], tanh], 1)
         return z - tanh @ r1.T @ q.T, self._log_det(tanh, r1, r2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.flows.univariate.newton import MapWithSlope, solve_increasing
+from models.flows.univariate.newton import MapWithSlope, implicit, solve_increasing
 
 
 class Univariate(nn.Module):
@@ -35,10 +35,4 @@ class Univariate(nn.Module):
             rows = params.reshape(-1, params.shape[-1])
             found = solve_increasing(lambda which: self.at(rows[which]), z.reshape(-1), share=self.share)
             x, log_slope = (value.view(z.shape) for value in found)
-        if not torch.is_grad_enabled():
-            return x, log_slope
-        f = self.at(params)
-        there, log_slope = f(x)
-        miss = z - there
-        x = x + (miss - miss.detach()) * torch.exp(-log_slope.detach())
-        return x, f(x)[1]
+        return implicit(self.at(params), z, x, log_slope)

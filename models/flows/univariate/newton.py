@@ -27,9 +27,10 @@ class Point(NamedTuple):
 def solve_increasing(
     at: Callable[[Tensor | slice], MapWithSlope], z: Tensor, *, share: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """x (n,) with f(x) = z and log f'(x), for f: x -> (f(x), log f'(x)) increasing in each of n elements.
+    """x with f(x) = z and log f'(x), for f: x -> (f(x), log f'(x)) increasing in each element; without gradients.
 
-    ``at(rows)`` is f for some of the elements: those that are found are left out when they are this ``share`` of all.
+    ``at(rows)`` is f for some of the elements, z (n,): those that are found are left out when they are this ``share``
+    of all. With the share 1 none is, and z has any shape.
     ArithmeticError where there is no x: z is outside of f's range, or not a number.
     """
     x, log_slope, found = _search(at(slice(None)), z, z.clone(), share)
@@ -37,6 +38,23 @@ def solve_increasing(
         rest = (~found).nonzero()[:, 0]
         x[rest], log_slope[rest], found[rest] = _search(at(rest), z[rest], x[rest], share)
     return x, log_slope
+
+
+def invert_increasing(f: MapWithSlope, z: Tensor) -> tuple[Tensor, Tensor]:
+    """x with f(x) = z and log f'(x), elementwise and differentiable once, for f increasing in each element."""
+    with torch.no_grad():
+        found = solve_increasing(lambda _: f, z)
+    return implicit(f, z, *found)
+
+
+def implicit(f: MapWithSlope, z: Tensor, x: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+    """The same x and log f'(x), with the derivatives of the implicit function by z and by whatever f reads."""
+    if not torch.is_grad_enabled():
+        return x, log_slope
+    there, log_slope = f(x)
+    miss = z - there
+    x = x + (miss - miss.detach()) * torch.exp(-log_slope.detach())
+    return x, f(x)[1]
 
 
 def _search(f: MapWithSlope, z: Tensor, x: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +74,7 @@ def _search(f: MapWithSlope, z: Tensor, x: Tensor, share: float) -> tuple[Tensor
         low, high = torch.where(now.miss < 0, x, low), torch.where(now.miss >= 0, x, high)
         width = torch.minimum((now.miss * now.rate).abs(), high - low)
         found = (now.miss.abs() < close) | (width < eps * x.abs().clamp_min(1.0))
-        if int(found.sum()) >= share * len(z):
+        if int(found.sum()) >= share * z.numel():
             return x, log_slope, found
         new = _step(now, before)
         move = (new - x).abs()

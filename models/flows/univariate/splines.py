@@ -201,7 +201,9 @@ class CubicSpline(Spline):
         left, right = slopes[:-1], slopes[1:]
         mean = (widths[1:] * left + widths[:-1] * right) / (widths[1:] + widths[:-1])
         inner = torch.minimum(2 * torch.minimum(left, right), mean)
-        first, last = 3 * (self.minimum + (1 - 2 * self.minimum) * torch.sigmoid(raw)) * torch.stack([slopes[0], slopes[-1]])
+        first, last = (
+            3 * (self.minimum + (1 - 2 * self.minimum) * torch.sigmoid(raw)) * torch.stack([slopes[0], slopes[-1]])
+        )
         knots = torch.cat([first[None], inner, last[None]])
         xs, zs, ends = self._locate(value, shares, axis)
         d0, d1 = knots.gather(0, ends)
