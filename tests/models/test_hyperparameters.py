@@ -69,6 +69,7 @@ def test_the_defaults_of_every_family_pass() -> None:
     ("family", "spec", "wrong", "message"),
     [
         ("abs-flow", VECTOR, {"bound": 0.0}, "bound is 0.0"),
+        ("nsf", VECTOR, {"bound": 0.0}, "bound is 0.0"),
         ("signed-abs-flow", VECTOR, {"bound": -1.0}, "bound is -1.0"),
         ("ffjord", VECTOR, {"rtol": 0.0}, "rtol is 0.0 and atol is 1e-05; a solver's tolerances are positive"),
         ("flow-matching", VECTOR, {"sigma": 1.0}, "sigma is 1.0"),

@@ -24,6 +24,8 @@ class Spline(Univariate):
         super().__init__()
         if bins < 2 or bins * minimum >= 1:
             raise ValueError(f"bins is {bins}; a spline takes at least 2 and fewer than 1 / minimum = {1 / minimum:g}")
+        if bound <= 0:
+            raise ValueError(f"bound is {bound}; a spline bends between -bound and bound, which is positive")
         self.bins, self.bound, self.minimum, self.logit_scale = bins, bound, minimum, logit_scale
 
     def _shares(self, logits: Tensor, dim: int) -> Tensor:
