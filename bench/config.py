@@ -70,10 +70,14 @@ def tiers() -> list[str]:
     return sorted(p.stem for p in CONFIG.glob("*.yaml") if p.stem != "config")
 
 
+# Eight times as fast, where the library was built with it: every process reads every recipe.
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def read_yaml(path: Path) -> dict:
     """A YAML mapping; UserError with file and line if it is not one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
