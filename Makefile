@@ -1,9 +1,10 @@
 # make reproduce: everything, from a fresh clone to tables.   make test: the tests.   Needs Python 3.11 to 3.13.
-# make reproduce TIER=smoke MIRROR=/path/to/raw/files CORES=4 PYTHON=python3.12
+# make reproduce TIER=smoke MIRROR=/path/to/raw/files CORES=4 SEEDS=1 PYTHON=python3.12
 PYTHON ?= python3
 TIER ?= quick
 MIRROR ?=
 CORES ?= all
+SEEDS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -13,7 +14,7 @@ RUN = results/$(TIER)
 .PHONY: reproduce test test-dvc lint clean
 
 reproduce: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --config tier=$(TIER) $(if $(MIRROR),mirror="$(MIRROR)")
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --config tier=$(TIER) $(if $(MIRROR),mirror="$(MIRROR)") $(if $(SEEDS),seeds=$(SEEDS))
 	@echo "tables: $(RUN)/tables"
 	@echo "report: $(RUN)/report/index.html"
 

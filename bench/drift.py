@@ -130,9 +130,11 @@ def _published(dataset: str) -> bool:
 
 
 def _compare(name: str, old: Sequence[dict], new: Sequence[dict], out: _Lists) -> None:
+    ran = {r["run"]["seed"] for r in new}
+    again = [r for r in old if r["run"]["seed"] in ran]  # a run may repeat some of the frozen seeds only
     for what, of in (("settings", _settings), ("status", _status), ("failed gates", _gates)):
-        if of(old) != of(new):
-            out.changed.append(f"{name}: {what}, {of(old)} frozen, {of(new)} now")
+        if of(again) != of(new):
+            out.changed.append(f"{name}: {what}, {of(again)} frozen, {of(new)} now")
     if _data(old) != _data(new):
         out.data.append(f"{name}: md5 {_data(old)} frozen, {_data(new)} now")
     metrics = [sorted({m for r in cell for m in r["metrics"]}) for cell in (old, new)]

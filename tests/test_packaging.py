@@ -56,4 +56,9 @@ def test_continuous_integration_does_what_a_developer_does():
     steps = [step.get("run") for step in workflow["jobs"]["run"]["steps"]]
     assert "bash .ci/run" in steps
     commands = re.findall(r"^(?:make|\.venv)\S*.*$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert commands == ["make test", "make test-dvc", "make reproduce", ".venv/bin/relaxbench drift --tier quick"]
+    assert commands == [
+        "make test",
+        "make test-dvc",
+        "make reproduce SEEDS=1",
+        ".venv/bin/relaxbench drift --tier quick --seeds 1",
+    ]

@@ -110,3 +110,11 @@ def test_one_broken_seed_does_not_excuse_itself() -> None:
     """Its own spread would, if the fresh run's spread widened the tolerance."""
     frozen, fresh = [0.10, 0.11, 0.09], [0.10, 0.11, 100.0]
     assert abs(sum(fresh) - sum(frozen)) / 3 > drift.tolerance("kl_to_truth", frozen, fresh)
+
+
+def test_a_run_of_the_first_seed_alone_is_held_to_that_seed(frozen: Path, tmp_path: Path) -> None:
+    first = [r for r in cells() if r["run"]["seed"] == 0]
+    assert not drift.scores("quick", fresh(tmp_path, first), frozen).drifted
+    first[0] |= {"status": "diverged", "reason": "step 3", "metrics": {}}
+    found = drift.scores("quick", fresh(tmp_path, first), frozen)
+    assert found.changed[0] == "realnvp on rings: status, ok frozen, diverged now"
