@@ -21,9 +21,9 @@ def timings(
     """A header and one line per row, dimension and system."""
     _known(names, ROWS, "row")
     _known(peers, PEERS, "peer")
-    sizes = _sizes(dims)
+    sizes, chosen = _sizes(dims), select_device(device)
     yield from _head(HEADER, fmt)
-    for found in measure(names or list(ROWS), sizes, peers or PEERS, batch, rounds, select_device(device)):
+    for found in measure(names or list(ROWS), sizes, peers or PEERS, batch, rounds, chosen):
         yield _line(_cells(found), fmt)
 
 
@@ -32,9 +32,9 @@ def seed_timings(
 ) -> Iterator[str]:
     """A header and one line per row and dimension: one seed beside several trained together."""
     _known(names, ROWS, "row")
-    sizes = _sizes(dims)
+    sizes, chosen = _sizes(dims), select_device(device)
     yield from _head(SEEDS_HEADER, fmt)
-    for t in measure_seeds(names or list(ROWS), sizes, seeds, batch, rounds, select_device(device)):
+    for t in measure_seeds(names or list(ROWS), sizes, seeds, batch, rounds, chosen):
         numbers = (t.one, t.recorded, t.together, t.per_one, t.recording)
         yield _line((t.row, str(t.dim), str(t.seeds), *("" if n is None else f"{n:.2f}" for n in numbers)), fmt)
 
