@@ -18,7 +18,7 @@ from bench.training.recording import WARM_STEPS
 from models.registry import DataSpec, build
 
 TIMED = 5
-"""Steps that are timed; one of them, where a step takes more than a second."""
+"""Steps that are timed; one, where a step takes more than ``SLOW`` seconds."""
 SLOW = 1.0
 
 

@@ -21,8 +21,8 @@ DATA_ROWS = 16
 class SeedTiming:
     """Optimiser steps of one row, milliseconds: of ``one`` seed as it is and ``recorded``, of several ``together``.
 
-    ``recording``: seconds that recording the step of all took, once per training. None: not on this device, or the
-    model's seeds train in turn.
+    ``recording``: seconds, once per training, that recording took: of all together, or of one if they train in turn.
+    None: not on this device, or not for this row.
     """
 
     row: str

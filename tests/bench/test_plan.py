@@ -50,8 +50,9 @@ def test_cells_beside_print_come_first_then_the_quickest_and_complete_ones_not_a
 
 
 def test_the_command_plans_the_cells_whose_data_are_at_hand(tmp_path: Path) -> None:
-    arguments = ["plan", "gaussian", "--tier", "quick", "--dataset", "breast-cancer", "--data", str(tmp_path)]
-    result = CliRunner().invoke(cli, arguments)
+    arguments = ["plan", "gaussian", "--tier", "quick", "--dataset", "breast-cancer"]
+    folders = ["--data", str(tmp_path), "--results", str(tmp_path / "results")]  # not those of a run that lies here
+    result = CliRunner().invoke(cli, arguments + folders)
     assert result.exit_code == 0, result.output
     header, line = result.output.splitlines()
     assert header.startswith("row") and line.split()[:2] == ["gaussian", "breast-cancer"]
