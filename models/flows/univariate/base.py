@@ -22,6 +22,10 @@ class Univariate(nn.Module):
         """x -> (z, log dz/dx) at these parameters. What depends on them alone is made here, once for many x."""
         raise NotImplementedError
 
+    def start(self, z: Tensor, params: Tensor) -> Tensor:
+        """Where the search for the x of each z (n,) begins; params (n, n_params). The nearer, the fewer evaluations."""
+        return z
+
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """x -> (z, log dz/dx)."""
         return self.at(params)(x)
@@ -33,6 +37,9 @@ class Univariate(nn.Module):
         """
         with torch.no_grad():
             rows = params.reshape(-1, params.shape[-1])
-            found = solve_increasing(lambda which: self.at(rows[which]), z.reshape(-1), share=self.share)
+            flat = z.reshape(-1)
+            found = solve_increasing(
+                lambda which: self.at(rows[which]), flat, start=self.start(flat, rows), share=self.share
+            )
             x, log_slope = (value.view(z.shape) for value in found)
         return implicit(self.at(params), z, x, log_slope)

@@ -25,15 +25,15 @@ class Point(NamedTuple):
 
 
 def solve_increasing(
-    at: Callable[[Tensor | slice], MapWithSlope], z: Tensor, *, share: float = 1.0
+    at: Callable[[Tensor | slice], MapWithSlope], z: Tensor, *, start: Tensor | None = None, share: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """x with f(x) = z and log f'(x), for f: x -> (f(x), log f'(x)) increasing in each element; without gradients.
 
     ``at(rows)`` is f for some of the elements, z (n,): those that are found are left out when they are this ``share``
-    of all. With the share 1 none is, and z has any shape.
+    of all. With the share 1 none is, and z has any shape. The search begins at ``start``, or at z.
     ArithmeticError where there is no x: z is outside of f's range, or not a number.
     """
-    x, log_slope, found = _search(at(slice(None)), z, z.clone(), share)
+    x, log_slope, found = _search(at(slice(None)), z, (z if start is None else start).clone(), share)
     while not bool(found.all()):
         rest = (~found).nonzero()[:, 0]
         x[rest], log_slope[rest], found[rest] = _search(at(rest), z[rest], x[rest], share)

@@ -66,6 +66,16 @@ def test_any_polynomial_increases_inverts_and_has_finite_gradients(
         assert ((forth - x).abs() <= allowed).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(-30, 30))
+def test_the_search_begins_near_its_end(seed: int, z: float) -> None:
+    torch.manual_seed(seed)
+    f = SumOfSquares(3, 4, bound=1.0)
+    value, params = torch.tensor([z]), 0.5 * torch.randn(1, f.n_params)
+    x, _ = f.inverse(value, params)
+    torch.testing.assert_close(f.start(value, params), x, rtol=1e-3, atol=1e-3)
+
+
 def test_the_gradient_of_both_directions() -> None:
     f = SumOfSquares(2, 3, bound=1.0)
     value, params = torch.randn(20, requires_grad=True), torch.randn(20, f.n_params, requires_grad=True)
