@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bench import config as configuration
 from bench.config import Config
 from bench.errors import UserError, nearest
-from bench.options import OneLineErrors, run_options, seconds_of
+from bench.options import OneLineErrors, rates_of, run_options, seconds_of
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -101,7 +101,7 @@ def train(row: str, dataset: str, budget: float, steps: int | None, **options: o
     run goes on where it stopped and ends in the same record as an uninterrupted one. A run that --budget stops is
     flagged `reduced`, with its steps; the next, with a larger budget, goes on from there. So is one of fewer --steps.
     """
-    from bench.datasets import describe, is_prepared
+    from bench.datasets import describe
     from bench.recipes import cell
 
     config = configuration.load(options)
@@ -111,9 +111,39 @@ def train(row: str, dataset: str, budget: float, steps: int | None, **options: o
     from bench.progress import progress_of
 
     _one_thread()
+    _prepare_if_new(dataset, config)
+    train_cell(wanted.shortened(steps) if steps else wanted, config, progress_of, click.echo, budget)
+
+
+@cli.command()
+@click.argument("row")
+@click.argument("dataset")
+@click.option("--rates", help="Learning rates to try, such as 1e-3,5e-3 (default: six from 1e-3 to 5e-2).")
+@run_options
+def tune(row: str, dataset: str, rates: str | None, **options: object) -> None:
+    """Try learning rates for ROW on DATASET and print the validation score of each.
+
+    Every other setting is the recipe's, the test rows are not looked at, and nothing is written: put the best rate
+    into recipes/ROW.yaml yourself.
+    """
+    from bench.recipes import cell
+
+    config = configuration.load(options)
+    wanted = cell(row, dataset, config.tier)
+    from bench import tune as tuning
+
+    _one_thread()
+    _prepare_if_new(dataset, config)
+    tried = rates_of(rates) or tuning.RATES
+    found = list(tqdm(tuning.trials(wanted, config, tried), total=len(tried), leave=False, disable=None))
+    click.echo("\n".join(tuning.lines(found, tuning.rate_of(wanted))))
+
+
+def _prepare_if_new(dataset: str, config: Config) -> None:
+    from bench.datasets import is_prepared
+
     if not is_prepared(dataset, config.prepared(dataset), config.store):
         _prepare(dataset, config)
-    train_cell(wanted.shortened(steps) if steps else wanted, config, progress_of, click.echo, budget)
 
 
 def _one_thread() -> None:

@@ -45,6 +45,17 @@ def seconds_of(text: str | None) -> float:
     return seconds
 
 
+def rates_of(text: str | None) -> list[float]:
+    """Learning rates such as 1e-3,5e-3; without a text, none."""
+    try:
+        rates = [float(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        rates = [-1.0]
+    if not all(0 < rate < math.inf for rate in rates):
+        raise UserError(f"--rates is {text!r}; give positive numbers such as 1e-3,5e-3")
+    return rates
+
+
 def run_options(function: Callable) -> Callable:
     """The options that mirror ``config/config.yaml``; what is not given keeps its default there."""
     options = [

@@ -191,8 +191,8 @@ ROWS: dict[str, Row] = {
         _autoregressive(DeepDenseSigmoid, activation="tanh"),
         {"zuko": _zuko("NAF", network={"hidden_features": (32, 32)}, activation=nn.Tanh)},
         "value and slope take 3,376 multiply-adds here, for a dense sigmoid flow of two layers of 16, and 3,200 in "
-        "zuko, a positive network (32, 32) per feature and its gradient by the input; both read a signal of 16, of masked networks with tanh: with ReLU a "
-        "sample far out makes the next ones farther, until none is a number",
+        "zuko, a positive network (32, 32) per feature and its gradient by the input; both read a signal of 16; tanh "
+        "in the masked networks: with ReLU a sample far out makes the next ones farther, until one is not a number",
     ),
     "umnn": Row(
         _autoregressive(lambda: MonotonicNetwork(16, INTEGRAND, 32)),
