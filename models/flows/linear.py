@@ -168,17 +168,20 @@ class LULinear(Linear):
 
 
 class Rescale(Layer):
-    """z = e^s x per feature; starts as the identity (NICE, arXiv 1410.8516, section 3.3)."""
+    """z = e^s x (NICE, arXiv 1410.8516, section 3.3) or, with ``shift``, e^s x + b; per feature, at first the identity."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, shift: bool = False) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(dim))
+        self.shift = nn.Parameter(torch.zeros(dim)) if shift else None
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x * self.log_scale.exp(), self.log_scale.sum().expand(x.shape[0])
+        z = x * self.log_scale.exp()
+        return (z if self.shift is None else z + self.shift), self.log_scale.sum().expand(x.shape[0])
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * (-self.log_scale).exp(), self.log_scale.sum().expand(z.shape[0])
+        moved = z if self.shift is None else z - self.shift
+        return moved * (-self.log_scale).exp(), self.log_scale.sum().expand(z.shape[0])
 
 
 class InvertibleConv1x1(Layer):

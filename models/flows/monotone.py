@@ -10,7 +10,7 @@ import torch
 
 from models.flows.conditioner import MaskedAutoregressive
 from models.flows.families import features, flow, repeat
-from models.flows.linear import Reverse
+from models.flows.linear import Rescale, Reverse
 from models.flows.normalization import BatchNorm
 from models.flows.univariate import DeepDenseSigmoid, DeepSigmoid, MonotonicNetwork, SumOfSquares, Univariate
 from models.layer import ChainModel, Layer
@@ -61,14 +61,16 @@ def naf(
 ) -> ChainModel:
     """Neural autoregressive flow (Huang et al. 2018, arXiv 1804.00779) with DDSF, as its tables have it, or DSF.
 
-    ``weight_norm`` is that of the conditioner's linear layers, as in the authors' code.
+    ``weight_norm`` is that of the conditioner's linear layers, and the last layer a free scale and shift per feature,
+    as in the authors' code.
     """
     transformers = {"ddsf": DeepDenseSigmoid, "dsf": DeepSigmoid}
     if transformer not in transformers:
         raise ValueError(f"transformer is {transformer!r}; it takes {' or '.join(transformers)}")
     features(spec, "naf")
     make = partial(transformers[transformer], dimension, layers, signal=signal)
-    return flow(spec, squash, _steps(spec, flows, hidden, activation, make, weight_norm=weight_norm))
+    steps = _steps(spec, flows, hidden, activation, make, weight_norm=weight_norm)
+    return flow(spec, squash, [*steps, Rescale(spec.dim, shift=True)])
 
 
 @register("sos")

@@ -45,6 +45,7 @@ LAYERS: dict[str, LayerCase] = {
     "qr-linear": _vector(lambda: Linear(4, PackedQR(4))),
     "triangular-linear": _vector(lambda: Linear(4, PackedTriangular(4, upper=False))),
     "rescale": _vector(lambda: Rescale(4)),
+    "rescale-and-shift": _vector(lambda: Rescale(4, shift=True)),
     "leaky-relu": _vector(lambda: LeakyReLU()),
 }
 

@@ -145,6 +145,12 @@ def test_rescaling() -> None:
     z, contribution = layer.encode(x)
     torch.testing.assert_close(z, x * torch.tensor([0.5, -1.0, 2.0]).exp())
     torch.testing.assert_close(contribution, torch.full((4,), 1.5))
+    shifted = Rescale(3, shift=True)
+    with torch.no_grad():
+        shifted.log_scale.copy_(layer.log_scale)
+        shifted.shift.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(shifted.encode(x)[0], z + shifted.shift)
+    torch.testing.assert_close(shifted.decode(z + shifted.shift)[0], x)
 
 
 def _fit(model: Model, x: torch.Tensor) -> None:
