@@ -168,7 +168,7 @@ class LULinear(Linear):
 
 
 class Rescale(Layer):
-    """z = e^s x (NICE, arXiv 1410.8516, section 3.3) or, with ``shift``, e^s x + b; per feature, at first the identity."""
+    """z = e^s x (NICE, arXiv 1410.8516, section 3.3), with ``shift`` e^s x + b, per feature; at first the identity."""
 
     def __init__(self, dim: int, *, shift: bool = False) -> None:
         super().__init__()
