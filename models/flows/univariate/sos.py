@@ -7,7 +7,6 @@ from torch import Tensor
 
 from models.flows.univariate.base import Univariate
 from models.flows.univariate.newton import MapWithSlope
-from models.flows.univariate.splines import rational_quadratic_root
 
 KNOTS = 33  # where the map is tabulated before it is inverted
 
@@ -36,13 +35,19 @@ class SumOfSquares(Univariate):
         sums = torch.cat([roots, torch.ones_like(roots[:1])])
         identity = (power == 0)[:, None] / polynomials**0.5
         knots = torch.linspace(-bound, bound, KNOTS, dtype=torch.float64)
-        # x times the slope's mean and the slope are also sums over i <= j of Σ_k a_ki a_kj, cheap at many x.
-        i, j = pairs = torch.triu_indices(degree + 1, degree + 1)
-        both = (1 + (i < j).double()) * knots[:, None] ** (i + j)
-        at_knots = torch.cat([knots[:, None] * both / (i + j + 1), both])
-        for name, value in {"sums": sums, "identity": identity, "knots": knots, "at_knots": at_knots}.items():
+        # x times the slope's mean and the slope are also sums of Σ_k a_ki a_kj over i and j, cheap at many x.
+        both = power[:, None] + power
+        squares = knots[:, None, None] ** both
+        tables = [knots[:, None, None] * squares / (both + 1), squares]
+        buffers = {
+            "sums": sums,
+            "identity": identity,
+            "knots": knots,
+            "at_knots": torch.cat([table.flatten(1) for table in tables]),
+            "least": minimum * torch.cat([knots, torch.ones_like(knots)])[:, None],
+        }
+        for name, value in buffers.items():
             self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("pairs", pairs, persistent=False)
 
     def _coefficients(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """a (polynomials, powers, elements) and c (elements): a short last dimension would be slow."""
@@ -63,19 +68,21 @@ class SumOfSquares(Univariate):
         return f
 
     def start(self, z: Tensor, params: Tensor) -> Tensor:
-        """On the rational-quadratic spline through the values and slopes at ``KNOTS`` points, and on its tangents."""
+        """On cubics through the inverse's values and slopes at ``KNOTS`` points, and beyond them on its tangents."""
         a, shift = self._coefficients(params)
-        i, j = self.pairs
-        values, slopes = (self.at_knots @ (a[:, i] * a[:, j]).sum(0)).chunk(2)
-        values, slopes = values + shift + self.minimum * self.knots[:, None], slopes + self.minimum
-        inside = torch.minimum(torch.maximum(z, values[0]), values[-1])
+        products = (a[:, :, None] * a[:, None]).sum(0).flatten(0, 1)
+        values, slopes = torch.addmm(self.least, self.at_knots, products).chunk(2)
+        above = z - shift
+        inside = torch.minimum(torch.maximum(above, values[0]), values[-1])
         left = (inside >= values[1:-1]).sum(0)
         ends = torch.stack([left, left + 1])
-        (x0, x1), (z0, z1), (d0, d1) = self.knots[ends], values.gather(0, ends), slopes.gather(0, ends)
+        (x0, x1), (z0, z1), slopes = self.knots[ends], values.gather(0, ends), slopes.gather(0, ends)
         width, height = x1 - x0, z1 - z0
-        theta = rational_quadratic_root((inside - z0) / height, height / width, d0, d1)
-        x = x0 + width * theta + (z - inside) / torch.lerp(d0, d1, theta)
-        return x.nan_to_num(0.0)  # the sum over pairs may cancel, and a knot seem lower than the one before
+        t = (inside - z0) / height
+        first, last = height / width / slopes - 1
+        theta = torch.addcmul(t, t * (1 - t), torch.lerp(first, -last, t)).clamp(0, 1)
+        x = x0 + width * theta + (above - inside) / torch.lerp(*slopes, t)
+        return x.nan_to_num(0.0)  # the products may cancel, and a knot seem lower than the one before
 
     def _powers(self, x: Tensor) -> Tensor:
         """1, x, x², ... (degree + 1, n)."""

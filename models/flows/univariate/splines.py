@@ -77,11 +77,21 @@ class RationalQuadraticSpline(Spline):
         return self._with_tails(x, z0 + height * share, self._log_slope(theta, slope, d0, d1))
 
     def inverse(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        """The root of a quadratic in θ. With t = (z - z0) / height and e = d0 (1-t) - d1 t it is
+
+            θ = 2 s t / (e + 2 s t + √(e² + 4 s² t(1-t))),
+
+        and 1 - θ is the same with t -> 1-t, e -> -e; the one with e >= 0 is computed.
+        """
         inside = z.clamp(-self.bound, self.bound)
         (x0, x1), (z0, z1), (d0, d1) = self._bin(inside, params, axis=1)
         width, height = x1 - x0, z1 - z0
-        slope = height / width
-        theta = rational_quadratic_root((inside - z0) / height, slope, d0, d1)
+        t, slope = (inside - z0) / height, height / width
+        e = d0 * (1 - t) - d1 * t
+        root = torch.sqrt(e**2 + 4 * slope**2 * t * (1 - t))
+        near = 2 * slope * torch.where(e >= 0, t, 1 - t)
+        share = near / (e.abs() + near + root)
+        theta = torch.where(e >= 0, share, 1 - share)
         return self._with_tails(z, x0 + width * theta, self._log_slope(theta, slope, d0, d1))
 
     def _bin(self, value: Tensor, params: Tensor, axis: int) -> tuple[Ends, Ends, Ends]:
@@ -104,22 +114,6 @@ class RationalQuadraticSpline(Spline):
         cross = theta * (1 - theta)
         top = d1 * theta**2 + 2 * slope * cross + d0 * (1 - theta) ** 2
         return torch.log(top * (slope / self._denominator(cross, slope, d0, d1)) ** 2)
-
-
-def rational_quadratic_root(t: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
-    """θ in [0, 1] where a bin of mean slope s has risen by the share t of its height: the root of a quadratic in θ.
-
-    With e = d0 (1-t) - d1 t it is
-
-        θ = 2 s t / (e + 2 s t + √(e² + 4 s² t(1-t))),
-
-    and 1 - θ is the same with t -> 1-t, e -> -e; the one with e >= 0 is computed.
-    """
-    e = d0 * (1 - t) - d1 * t
-    root = torch.sqrt(e**2 + 4 * slope**2 * t * (1 - t))
-    near = 2 * slope * torch.where(e >= 0, t, 1 - t)
-    share = near / (e.abs() + near + root)
-    return torch.where(e >= 0, share, 1 - share)
 
 
 class QuadraticSpline(Spline):
