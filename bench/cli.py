@@ -118,7 +118,7 @@ def train(row: str, dataset: str, budget: float, steps: int | None, **options: o
 @cli.command()
 @click.argument("row")
 @click.argument("dataset")
-@click.option("--rates", help="Learning rates to try, such as 1e-3,5e-3 (default: six from 1e-3 to 5e-2).")
+@click.option("--rates", help="Learning rates to try, such as 1e-3,5e-3 (default: eight from 1e-3 to 0.2).")
 @run_options
 def tune(row: str, dataset: str, rates: str | None, **options: object) -> None:
     """Try learning rates for ROW on DATASET and print the validation score of each.

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.recipes import Cell
 from bench.training import Training
 
-RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
