@@ -117,7 +117,8 @@ def _html_grid(section: Section) -> str:
     if not section.rows:
         return "<p class='absent'>No cells yet.</p>"
     kinds = ["text" if i < section.text_columns else "number" for i in range(len(section.header))]
-    head = "".join(f"<th class='{k}'>{html.escape(t)}</th>" for t, k in zip(section.header, kinds, strict=True))
+    titles = [html.escape(title).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑") for title in section.header]
+    head = "".join(f"<th class='{k}'>{title}</th>" for title, k in zip(titles, kinds, strict=True))
     if section.spans:
         over = "".join(f"<th colspan='{n}'>{html.escape(title)}</th>" for title, n in section.spans)
         head = f"{over}</tr><tr>{head}"
