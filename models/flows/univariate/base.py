@@ -42,4 +42,4 @@ class Univariate(nn.Module):
                 lambda which: self.at(rows[which]), flat, start=self.start(flat, rows), share=self.share
             )
             x, log_slope = (value.view(z.shape) for value in found)
-        return implicit(self.at(params), z, x, log_slope)
+        return implicit(lambda: self.at(params), z, x, log_slope)

@@ -44,13 +44,17 @@ def invert_increasing(f: MapWithSlope, z: Tensor) -> tuple[Tensor, Tensor]:
     """x with f(x) = z and log f'(x), elementwise and differentiable once, for f increasing in each element."""
     with torch.no_grad():
         found = solve_increasing(lambda _: f, z)
-    return implicit(f, z, *found)
+    return implicit(lambda: f, z, *found)
 
 
-def implicit(f: MapWithSlope, z: Tensor, x: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """The same x and log f'(x), with the derivatives of the implicit function by z and by whatever f reads."""
+def implicit(make: Callable[[], MapWithSlope], z: Tensor, x: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+    """The same x and log f'(x), with the derivatives of the implicit function by z and by whatever f reads.
+
+    ``make`` gives f, and is not called where nobody asks for derivatives.
+    """
     if not torch.is_grad_enabled():
         return x, log_slope
+    f = make()
     there, log_slope = f(x)
     miss = z - there
     x = x + (miss - miss.detach()) * torch.exp(-log_slope.detach())
