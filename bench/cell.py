@@ -95,7 +95,7 @@ def run_together(runs: Sequence[Run], progress: Progress | None = None, budget: 
     for run in runs:
         for suffix in (".json", ".npz", ".pt"):  # what an earlier run left must not stand beside this one's
             run.path.with_suffix(suffix).unlink(missing_ok=True)
-    outcomes, failure = _attempt(runs[0], lambda: trainer.run(checkpoint_path(runs), identity(runs), progress, budget))
+    outcomes, failure = attempt(runs[0], lambda: trainer.run(checkpoint_path(runs), identity(runs), progress, budget))
     shared = {"cpu_seconds": time.process_time() - cpu, "seeds_together": len(runs)}
     found = [
         _conclude(run, model, outcome, failure, shared)
@@ -118,7 +118,7 @@ def _conclude(
         status, failure = "diverged", outcome.diverged
     else:
         settings = Settings(**run.cell.evaluation)
-        found, failure = _attempt(
+        found, failure = attempt(
             run, lambda: evaluate(outcome.model, run.data, settings, run.seed("evaluation"), run.device)
         )
         evaluation, status = (found, "ok") if found else (evaluation, "failed")
@@ -135,7 +135,7 @@ def _conclude(
     return record
 
 
-def _attempt(run: Run, work: Callable[[], T]) -> tuple[T | None, str | None]:
+def attempt(run: Run, work: Callable[[], T]) -> tuple[T | None, str | None]:
     """What ``work`` gives; or why a number inside torch, torchdiffeq or scipy failed it: a result of this row, not
     the user's mistake."""
     try:

@@ -118,25 +118,30 @@ def train(row: str, dataset: str, budget: float, steps: int | None, **options: o
 @cli.command()
 @click.argument("row")
 @click.argument("dataset")
-@click.option("--rates", help="Learning rates to try, such as 1e-3,5e-3 (default: eight from 1e-3 to 0.2).")
+@click.option(
+    "--rates",
+    callback=lambda _, __, text: rates_of(text),
+    help="Learning rates to try, such as 1e-3,5e-3 (default: eight from 1e-3 to 0.2).",
+)
 @run_options
-def tune(row: str, dataset: str, rates: str | None, **options: object) -> None:
+def tune(row: str, dataset: str, rates: list[float], **options: object) -> None:
     """Try learning rates for ROW on DATASET and print the validation score of each.
 
-    Every other setting is the recipe's, the test rows are not looked at, and nothing is written: put the best rate
-    into recipes/ROW.yaml yourself.
+    Every other setting is the recipe's, the test rows are not looked at, and no record or recipe is written: put the
+    best rate into recipes/ROW.yaml yourself.
     """
+    from bench.datasets import describe
     from bench.recipes import cell
 
     config = configuration.load(options)
+    describe(dataset)
     wanted = cell(row, dataset, config.tier)
     from bench import tune as tuning
 
     _one_thread()
     _prepare_if_new(dataset, config)
-    tried = rates_of(rates) or tuning.RATES
-    found = list(tqdm(tuning.trials(wanted, config, tried), total=len(tried), leave=False, disable=None))
-    click.echo("\n".join(tuning.lines(found, tuning.rate_of(wanted))))
+    for line in tuning.lines(tuning.trials(wanted, config, rates or tuning.RATES), tuning.rate_of(wanted)):
+        click.echo(line)
 
 
 def _prepare_if_new(dataset: str, config: Config) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from bench.cell import Run, build_model, load_data, trainer_of
+from bench.cell import Run, attempt, build_model, load_data, trainer_of
 from bench.config import Config
 from bench.device import select_device
 from bench.errors import UserError
@@ -19,7 +19,7 @@ RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Trial:
-    """One learning rate: the best validation score of each seed in nats, infinite where training diverged."""
+    """One learning rate: the least validation score of each seed, nats; infinite where it diverged or failed."""
 
     rate: float
     nats: tuple[float, ...]
@@ -48,15 +48,22 @@ def _validation(run: Run) -> tuple[float, float]:
     model = build_model(run)
     if model.likelihood.kind == "none":
         raise UserError(f"{run.cell.row} has no likelihood to choose by; give its learning rate in the recipe")
-    (outcome,) = trainer_of([run], [model]).run()
-    nats = math.inf if outcome.diverged else min(outcome.curve.nats, default=math.inf)
-    return nats, outcome.seconds
+    trainer = trainer_of([run], [model])
+    outcomes, _ = attempt(run, trainer.run)
+    if outcomes is None or outcomes[0].diverged:
+        return math.inf, trainer.seconds
+    return min(outcomes[0].curve.nats, default=math.inf), trainer.seconds
 
 
-def lines(found: Sequence[Trial], own: float) -> Iterator[str]:
-    """The trials as a table; ``own`` is the recipe's rate."""
-    best = min(found, key=lambda trial: trial.mean)
-    yield "learning rate  validation, nats  seconds"
+def lines(found: Iterable[Trial], own: float) -> Iterator[str]:
+    """The trials as a table, each line as it ends, and the best one; ``own`` is the recipe's rate."""
+    yield "learning rate  -log likelihood, validation, nats  seconds"
+    best: Trial | None = None
     for trial in found:
-        marks = ["best"] * (trial is best and math.isfinite(best.mean)) + ["the recipe's"] * (trial.rate == own)
-        yield f"{trial.rate:<13g}  {trial.mean:>16.3f}  {trial.seconds:>7.1f}  {', '.join(marks)}".rstrip()
+        mark = "  the recipe's" if trial.rate == own else ""
+        yield f"{trial.rate:<13g}  {trial.mean:>33.3f}  {trial.seconds:>7.1f}{mark}"
+        best = trial if best is None or trial.mean < best.mean else best
+    if best and math.isfinite(best.mean):
+        yield f"best: {best.rate:g}"
+    else:
+        yield "none: training diverged or failed at every rate"

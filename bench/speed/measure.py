@@ -25,7 +25,7 @@ class Timing:
     ``train``: loss and gradients, without the optimiser; ``per_floor``: that time over the floor's, the dense matrix
     products alone. Of ours, after a short training and without gradients: ``density`` and as many ``sample``s, and
     ``round_trip``, the largest relative difference of the samples' latents, scored, from those they were made of;
-    the last two are not numbers where a sample leaves the floating-point numbers.
+    both are nan where an inverse finds no x, ``round_trip`` also where a sample leaves the floating-point numbers.
     """
 
     row: str
@@ -92,8 +92,14 @@ def _inference(model: Model, x: Tensor, rounds: int) -> tuple[float, float, floa
         functions = {"density": lambda: model.log_prob(x), "sample": lambda: model.sample(len(x))}
         try:
             seconds = race(functions, rounds)
-            z = torch.randn_like(x)
-            back, _ = model.chain.encode(model.chain.decode(z)[0])
         except ArithmeticError:
             return 1e3 * race({"density": functions["density"]}, rounds)["density"], nan, nan
-    return 1e3 * seconds["density"], 1e3 * seconds["sample"], float(((back - z).abs() / (1 + z.abs())).max())
+        return 1e3 * seconds["density"], 1e3 * seconds["sample"], _round_trip(model, torch.randn_like(x))
+
+
+def _round_trip(model: Model, z: Tensor) -> float:
+    try:
+        back, _ = model.chain.encode(model.chain.decode(z)[0])
+    except ArithmeticError:
+        return nan
+    return float(((back - z).abs() / (1 + z.abs())).max())

@@ -61,8 +61,8 @@ def naf(
 ) -> ChainModel:
     """Neural autoregressive flow (Huang et al. 2018, arXiv 1804.00779) with DDSF, as its tables have it, or DSF.
 
-    ``weight_norm`` is that of the conditioner's linear layers, and the last layer a free scale and shift per feature,
-    as in the authors' code.
+    The last layer is a free scale and shift per feature. ``weight_norm`` is that of the conditioner's linear layers.
+    Both as in the authors' code.
     """
     transformers = {"ddsf": DeepDenseSigmoid, "dsf": DeepSigmoid}
     if transformer not in transformers:

@@ -69,6 +69,18 @@ def test_the_command_prints_floor_ours_and_peers(monkeypatch: pytest.MonkeyPatch
     assert float(lines[1]["round trip"]) < 1e-4
 
 
+def test_a_row_without_an_inverse_still_has_its_other_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise ArithmeticError("no x has f(x) = z")
+
+    monkeypatch.setattr("bench.speed.measure.WARM_STEPS", 2)
+    monkeypatch.setattr("models.layer.ChainModel.sample", lost)
+    result = run("maf", "--dims", "3", "--batch", "16", "--rounds", "1", "--peer", "zuko", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    ours = list(csv.DictReader(result.output.splitlines()))[1]
+    assert float(ours["density ms"]) > 0 and ours["sample ms"] == ours["round trip"] == "nan"
+
+
 def test_the_check_says_same() -> None:
     result = run("realnvp", "--check")
     assert result.exit_code == 0 and "| realnvp | nflows |" in result.output and "| same |" in result.output

@@ -35,7 +35,7 @@ class SumOfSquares(Univariate):
         sums = torch.cat([roots, torch.ones_like(roots[:1])])
         identity = (power == 0)[:, None] / polynomials**0.5
         knots = torch.linspace(-bound, bound, KNOTS, dtype=torch.float64)
-        # x times the slope's mean and the slope are also sums of Σ_k a_ki a_kj over i and j, cheap at many x.
+        # x times the mean slope, and the slope, are linear in the products Σ_k a_ki a_kj: cheap at many x.
         both = power[:, None] + power
         squares = knots[:, None, None] ** both
         tables = [knots[:, None, None] * squares / (both + 1), squares]
@@ -68,21 +68,22 @@ class SumOfSquares(Univariate):
         return f
 
     def start(self, z: Tensor, params: Tensor) -> Tensor:
-        """On cubics through the inverse's values and slopes at ``KNOTS`` points, and beyond them on its tangents."""
+        """The cubic Hermite interpolant of the inverse at ``KNOTS`` points, and beyond them its tangents."""
         a, shift = self._coefficients(params)
         products = (a[:, :, None] * a[:, None]).sum(0).flatten(0, 1)
         values, slopes = torch.addmm(self.least, self.at_knots, products).chunk(2)
-        above = z - shift
-        inside = torch.minimum(torch.maximum(above, values[0]), values[-1])
+        centred = z - shift
+        inside = torch.minimum(torch.maximum(centred, values[0]), values[-1])
         left = (inside >= values[1:-1]).sum(0)
         ends = torch.stack([left, left + 1])
         (x0, x1), (z0, z1), slopes = self.knots[ends], values.gather(0, ends), slopes.gather(0, ends)
         width, height = x1 - x0, z1 - z0
         t = (inside - z0) / height
-        first, last = height / width / slopes - 1
-        theta = torch.addcmul(t, t * (1 - t), torch.lerp(first, -last, t)).clamp(0, 1)
-        x = x0 + width * theta + (above - inside) / torch.lerp(*slopes, t)
-        return x.nan_to_num(0.0)  # the products may cancel, and a knot seem lower than the one before
+        excess0, excess1 = height / width / slopes - 1  # of the inverse's slope over the bin's mean, at its two ends
+        theta = torch.addcmul(t, t * (1 - t), torch.lerp(excess0, -excess1, t)).clamp(0, 1)
+        x = x0 + width * theta + (centred - inside) / torch.lerp(*slopes, t)
+        # The products may cancel, and a knot seem no higher than the one before.
+        return x.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
     def _powers(self, x: Tensor) -> Tensor:
         """1, x, x², ... (degree + 1, n)."""

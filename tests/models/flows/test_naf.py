@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.flows.linear import Rescale
 from models.flows.univariate import DeepDenseSigmoid, DeepSigmoid
 from models.flows.univariate.naf import LogMatmul
 from models.registry import DataSpec, build
@@ -139,6 +140,11 @@ def test_settings_are_checked() -> None:
         build("naf", DataSpec((2,)), transformer="affine")
     with pytest.raises(ValueError, match="naf takes vectors"):
         build("naf", DataSpec((1, 4, 4), levels=2))
+
+
+def test_the_flow_ends_in_a_free_scale_and_shift() -> None:
+    last = build("naf", DataSpec((2,)), flows=2, hidden=[16]).chain.layers[-1]
+    assert isinstance(last, Rescale) and last.shift.requires_grad and last.log_scale.requires_grad
 
 
 @pytest.mark.parametrize("transformer", ["ddsf", "dsf"])

@@ -66,14 +66,13 @@ def test_any_polynomial_increases_inverts_and_has_finite_gradients(
         assert ((forth - x).abs() <= allowed).all()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.floats(-30, 30))
-def test_the_search_begins_near_its_end(seed: int, z: float) -> None:
-    torch.manual_seed(seed)
+def test_the_search_begins_near_its_end() -> None:
+    """As near as the cubic Hermite interpolant at 33 knots, which errs by the fourth power of a bin's width."""
     f = SumOfSquares(3, 4, bound=1.0)
-    value, params = torch.tensor([z]), 0.5 * torch.randn(1, f.n_params)
-    x, _ = f.inverse(value, params)
-    torch.testing.assert_close(f.start(value, params), x, rtol=1e-3, atol=1e-3)
+    x, params = torch.linspace(-1.2, 1.2, 2000), 0.5 * torch.randn(2000, f.n_params)
+    error = (f.start(f(x, params)[0], params) - x).abs()
+    assert error.median() < 1e-6 and error.max() < 1e-2
+    assert error[x.abs() > 1].max() < 1e-12, "the tangents are the map itself"
 
 
 def test_the_gradient_of_both_directions() -> None:
