@@ -30,7 +30,7 @@ def jobs(output: str) -> dict[str, int]:
 def test_dry_run_has_one_job_per_cell(workspace, tier):
     done = workspace.snakemake("-n", tier=tier)
     assert done.returncode == 0, done.stdout + done.stderr
-    planned = workflow.plan({"tier": tier})
+    planned = workflow.plan({"tier": tier, "data": str(workspace.folder / "data")})
     counted = jobs(done.stdout + done.stderr)
     assert counted["train"] == len(planned.cells)
     assert counted["prepare"] == len({dataset for _, dataset in planned.cells})
@@ -39,7 +39,8 @@ def test_dry_run_has_one_job_per_cell(workspace, tier):
 
 
 def test_a_mirror_adds_reduced_cells_on_published_sets(workspace, mirror):
-    without, with_mirror = (workflow.plan(c).cells for c in ({}, {"mirror": str(mirror)}))
+    data = {"data": str(workspace.folder / "data")}  # not the raw files that lie in the project's own folder
+    without, with_mirror = (workflow.plan(data | more).cells for more in ({}, {"mirror": str(mirror)}))
     added = {dataset for _, dataset in set(with_mirror) - set(without)}
     assert added and added <= PUBLISHED
     done = workspace.snakemake("-n", mirror=mirror)
