@@ -121,10 +121,17 @@ def order(records: Iterable[dict]) -> tuple:
 
 
 def comparability(records: Sequence[dict], samples_only: bool = False) -> tuple[tuple[str, str], ...]:
-    """What two cells must share to be ranked. How a density was computed does not matter to its samples."""
+    """What two cells must share to be ranked. How a density was computed does not matter to its samples.
+
+    Where seeds differ in it, as those that a budget stops do in their steps, every one's is said.
+    """
     fields = ("tier", "flags", "budget") if samples_only else tuple(sorted(records[0]["comparability"]))
-    shared = records[0]["comparability"]
-    return tuple((name, ", ".join(shared[name]) if name == "flags" else str(shared[name])) for name in fields)
+    by_seed = sorted(records, key=lambda record: record["run"]["seed"])
+    return tuple((name, " / ".join(dict.fromkeys(_said(r["comparability"][name]) for r in by_seed))) for name in fields)
+
+
+def _said(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def failures(records: Sequence[dict]) -> list[str]:

@@ -15,7 +15,7 @@ from bench import tables
 from bench.errors import UserError
 from bench.tables.layout import Cell, Section, Table, to_md, to_tex
 from bench.tables.ranking import PAIRED, UNPAIRED, blocks, paired_variance, standings
-from bench.tables.summary import COLUMNS, failures, order, summarise, with_spread
+from bench.tables.summary import COLUMNS, comparability, failures, order, summarise, with_spread
 from bench.tables.verdict import compare
 from tests.bench import records_factory as factory
 
@@ -43,6 +43,18 @@ def test_csv_columns_are_stable(name: str, run: list[dict]) -> None:
     for records in (run, []):
         header = tables.render(name, records, "quick", "csv", recipes={}).splitlines()[0]
         assert header == ",".join(COLUMNS)
+
+
+def test_a_class_says_how_far_each_seed_came() -> None:
+    stopped = factory.seeds({"log_likelihood": (1.0, 2.0)}, "maf", "bsds300")
+    for record, steps in zip(stopped, (900, 800), strict=True):
+        record["comparability"]["budget"] = f"stopped after {steps} of 1,000 steps"
+    for records in (stopped, stopped[::-1]):
+        assert (
+            dict(comparability(records))["budget"]
+            == "stopped after 900 of 1,000 steps / stopped after 800 of 1,000 steps"
+        )
+    assert dict(comparability(stopped[:1]))["budget"] == "stopped after 900 of 1,000 steps"
 
 
 def test_unknown_names_get_the_nearest() -> None:
