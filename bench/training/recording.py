@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -18,7 +19,8 @@ class Recorded:
 
     Every step counts: the warm ones are ordinary steps, and recording itself computes nothing. The operations must be
     the same at every step (``Model.steady``) and read no number that lives on the host: learning rates are tensors.
-    Randomness comes from the device's generator, whose state a replay moves on as the step itself would.
+    Randomness comes from the device's generator, whose state a replay moves on as the step itself would. A step that
+    CUDA refuses to record is warned of and taken as it is, then and ever after.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
@@ -26,14 +28,15 @@ class Recorded:
         self.stream = torch.cuda.Stream()
         self.warm = 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.refused = False
         self.seconds = 0.0  # that recording took
 
     def __call__(self, batch: Tensor) -> Tensor:
-        if self.graph is None and self.warm < WARM_STEPS:
-            self.warm += 1
-            return self._aside(batch)
-        if self.graph is None:
+        if self.graph is None and self.warm == WARM_STEPS and not self.refused:
             self._record(batch)
+        if self.graph is None:
+            self.warm = min(self.warm + 1, WARM_STEPS)
+            return self._aside(batch)
         self.batch.copy_(batch)
         self.graph.replay()
         return self.losses
@@ -51,7 +54,13 @@ class Recorded:
         torch.cuda.synchronize()
         started = time.perf_counter()
         self.batch, graph = batch.clone(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            self.losses = self.step(self.batch)
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.losses = self.step(self.batch)
+        except RuntimeError as error:
+            self.refused = True
+            reason = " ".join(str(error).split())[:200]
+            warnings.warn(f"the training step cannot be recorded and is taken step by step: {reason}", stacklevel=2)
+            return
         torch.cuda.synchronize()
         self.graph, self.seconds = graph, time.perf_counter() - started

@@ -63,6 +63,7 @@ def test_recorded_seeds_side_by_side_are_those_steps_too(name: str) -> None:
     plain.move = plain._move
     torch.testing.assert_close(losses(recorded), losses(plain), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(recorded.average, plain.average, rtol=1e-3, atol=1e-4)
+    assert recorded.move.graph is not None
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
