@@ -189,8 +189,9 @@ def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
         return None
     seen: dict[str, int] = {}
     ends: list[float] = []
+    below = math.ceil(len(rows) / 3) if len(rows) > 14 else 0  # lines of a legend too long to stand beside the axes
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 3.3), layout="constrained")
+        figure, axes = plt.subplots(figsize=(6.4, 3.3 + 0.17 * below), layout="constrained")
         for found in rows.values():
             run = found[0]["run"]
             dash = DASHES[seen.setdefault(run["group"], 0) % len(DASHES)]
@@ -210,7 +211,10 @@ def curves(dataset: str, records: Sequence[dict]) -> Figure | None:
         axes.set_xlim(left=0)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6, ncols=1 + (len(rows) > 14))
+        if below:
+            figure.legend(loc="outside lower center", ncols=3, handlelength=2.6)
+        else:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6)
     return figure
 
 
